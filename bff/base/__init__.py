@@ -1,0 +1,1 @@
+"""What every package may use: errors, time, secrets, events, single flight. Depends on nothing of ours."""
