@@ -114,8 +114,8 @@ def install(venv: Path, lock: Path) -> None:
     python, uv = python_in(venv), find_uv()
     say("installing locked dependencies into {}/ with {}, once".format(venv.relative_to(ROOT), "uv" if uv else "pip"))
     if uv:
-        done = run(uv, "venv", "-q", "--clear", "--no-config", "--no-python-downloads", "--python", sys.executable, venv)
-        done = done and run(uv, "pip", "sync", "-q", "--no-config", "--python", python, "--require-hashes", lock)
+        done = run(uv, "venv", "-q", "--clear", "--no-python-downloads", "--python", sys.executable, venv)
+        done = done and run(uv, "pip", "sync", "-q", "--python", python, "--require-hashes", lock)
     else:
         done = run(sys.executable, "-m", "venv", "--clear", venv)
         done = done and run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--require-hashes", "-r", lock)
