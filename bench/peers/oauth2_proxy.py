@@ -1,0 +1,3 @@
+from bench.values import Variant
+
+VARIANTS: list[Variant] = []
