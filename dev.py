@@ -35,7 +35,6 @@ TASKS = {
 }
 CHECKS = [
     ["ruff", "check", "."],
-    ["ruff", "format", "--check", "dev.py", "docs", "bench"],
     ["mypy"],
     ["lint-imports"],
 ]

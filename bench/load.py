@@ -38,7 +38,8 @@ def _wrk(running: Running, scenario: Scenario, place: Place, seconds: float, coo
     if wrk is None:
         raise Absent("wrk is missing (Debian: apt-get install wrk)")
     url = f"http://127.0.0.1:{running.port}{scenario.path}"
-    command = [wrk, "-t1", f"-c{scenario.connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s", "-s", str(LOADS / scenario.script)]
+    shape = ["-t1", f"-c{scenario.connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s"]
+    command = [wrk, *shape, "-s", str(LOADS / scenario.script)]
     command += [word for name, value in running.headers.items() for word in ("-H", f"{name}: {value}")]
     command += [url, "--", str(cookies)]
     if place.load_cpus is not None:

@@ -62,10 +62,10 @@ class Group:
 
 def _sessions() -> list[tuple[int, int]]:
     found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
             try:
-                found.append((int(entry), os.getsid(int(entry))))
+                found.append((int(entry.name), os.getsid(int(entry.name))))
             except (ProcessLookupError, PermissionError):
                 continue
     return found

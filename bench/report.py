@@ -44,8 +44,9 @@ def plot(series: Sequence[Series], title: str, ours: str) -> str:
     low, high = log10(rows[0].best * 0.8), log10(rows[-1].best * 1.05)
     width, left, line = 520, 210, 26
     height = 44 + line * len(rows)
+    box = f'viewBox="0 0 {left + width + 90} {height}" font-family="system-ui, sans-serif" font-size="13"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 90} {height}" font-family="system-ui, sans-serif" font-size="13">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {box}>',
         f'<text x="8" y="20" font-weight="600">{escape(title)}</text>',
     ]
     for index, one in enumerate(rows):

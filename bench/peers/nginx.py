@@ -125,7 +125,7 @@ proxy_set_header Cookie $other_cookies;
 
 def start_upstream(place: Place, port: int) -> Group:
     """The API behind everybody: a fixed small JSON, 100 KiB, and an echo of what it was sent."""
-    small = '{"orders":[' + ",".join(f'{{"id":{n},"state":"open","total":{n}.50}}' for n in range(10, 15)) + ']}'
+    small = '{"orders":[' + ",".join(f'{{"id":{n},"state":"open","total":{n}.50}}' for n in range(10, 15)) + "]}"
     small = small[:-1] + ',"note":"' + "x" * (219 - len(small) - len(',"note":""')) + '"}'
     (place.directory / "large.bin").write_bytes(os.urandom(LARGE_BYTES))
     group = Group()
@@ -180,8 +180,8 @@ def start_auth(place: Place) -> Running:
     _run(helper, place, "ng_says_yes", helper_port, HELPER.format(port=helper_port, session=SESSION, token=TOKEN),
          cpus=place.variant_cpus, workers=place.workers)  # fmt: skip
     extra = f"upstream decides {{ server 127.0.0.1:{helper_port}; keepalive 256; keepalive_requests 1000000000; keepalive_timeout 300s; }}"
-    inside = 'auth_request /_decide; auth_request_set $token $upstream_http_x_token;\n      proxy_set_header Authorization "Bearer $token";\n'
-    inside += "      proxy_set_header Cookie $other_cookies;"
+    inside = "auth_request /_decide; auth_request_set $token $upstream_http_x_token; proxy_set_header Cookie $other_cookies;"
+    inside += ' proxy_set_header Authorization "Bearer $token";'
     beside = 'location = /_decide { internal; proxy_pass http://decides; proxy_http_version 1.1; proxy_set_header Connection "";'
     beside += ' proxy_pass_request_body off; proxy_set_header Content-Length ""; }'
     group, port = _proxy(place, "ng_auth", extra=extra, inside=inside, beside=beside)
