@@ -1,0 +1,118 @@
+"""The field types of the settings models: our readers dressed for pydantic, with their JSON Schema."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from bff.base.secret import Secret
+from bff.settings import values
+from bff.settings.values import Listen, Unusable, Url
+
+
+def _reader(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """``read`` with its refusal in the shape that load.py turns into "what; fix"."""
+
+    def validate(value: Any) -> Any:
+        try:
+            return read(value)
+        except Unusable as error:
+            raise PydanticCustomError("bff", "{what}", {"what": error.what, "fix": error.fix}) from None
+
+    return validate
+
+
+def _once(kind: type, read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: value if isinstance(value, kind) else read(value)
+
+
+def _positive(value: Any) -> float:
+    seconds = values.read_duration(value)
+    if seconds <= 0:
+        raise Unusable("is zero", "use a duration above zero; there is no way to say for ever")
+    return seconds
+
+
+def _read_secret(value: Any) -> Secret:
+    if not isinstance(value, str):
+        raise Unusable("is not text", "write it in quotes")
+    if any(char < " " for char in value):
+        raise Unusable("holds a line break or control character", "put one line there")
+    return Secret(value)
+
+
+def _read_network(value: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        return ipaddress.ip_network(value if isinstance(value, str) else "")
+    except ValueError:
+        raise Unusable(f"{values.shown(value)} is not a network", 'write a CIDR such as "10.0.0.0/8" or "192.0.2.7/32"') from None
+
+
+def _check_issuer(value: Any) -> Any:
+    url = values.read_url(value)
+    if url.host == "login.microsoftonline.com" and url.path.startswith(("/common", "/organizations", "/consumers")):
+        raise Unusable("is Entra ID's address for many tenants, which no token names as its issuer", "put your tenant id in its place")
+    return value
+
+
+def _one_line(value: Any) -> Any:
+    if isinstance(value, str) and any(char < " " or char == "\x7f" for char in value):
+        raise Unusable("holds a control character", "remove it")
+    return value
+
+
+_DURATION_SCHEMA = WithJsonSchema({"type": ["string", "integer"], "description": 'such as "30m"', "examples": ["30s", "15m"]})
+
+Text = Annotated[str, BeforeValidator(_reader(_one_line)), Field(max_length=4096)]
+Duration = Annotated[float, PlainValidator(_reader(_once(float, _positive))), _DURATION_SCHEMA]
+DurationOrZero = Annotated[float, PlainValidator(_reader(_once(float, values.read_duration))), _DURATION_SCHEMA]
+Size = Annotated[int, PlainValidator(_reader(values.read_size)), WithJsonSchema({"type": ["string", "integer"], "examples": ["1MiB"]})]
+ListenText = Annotated[Listen, PlainValidator(_reader(_once(Listen, values.read_listen))), WithJsonSchema({"type": "string"})]
+OriginText = Annotated[Url, PlainValidator(_reader(_once(Url, values.read_origin))), WithJsonSchema({"type": "string", "format": "uri"})]
+IssuerText = Annotated[str, BeforeValidator(_reader(_check_issuer)), WithJsonSchema({"type": "string", "format": "uri"})]
+"""Kept byte for byte: issuers are compared as strings (ISS-1)."""
+UrlText = Annotated[Url, PlainValidator(_reader(_once(Url, values.read_url))), WithJsonSchema({"type": "string", "format": "uri"})]
+SecretText = Annotated[
+    Secret,
+    PlainValidator(_reader(_once(Secret, _read_secret))),
+    WithJsonSchema({"type": "string", "format": "password", "writeOnly": True}),
+]
+Network = Annotated[
+    ipaddress.IPv4Network | ipaddress.IPv6Network,
+    PlainValidator(_reader(_read_network)),
+    WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8"]}),
+]
+FileName = Annotated[str, BeforeValidator(_reader(_one_line)), WithJsonSchema({"type": "string", "format": "path"})]
+"""A path; relative ones are resolved against the folder of the configuration file (load.py)."""
+
+MaybeDuration = Annotated[
+    float | None,
+    PlainValidator(
+        _reader(lambda value: value if value is None or isinstance(value, float) else None if value == "" else values.read_duration(value))
+    ),
+    _DURATION_SCHEMA,
+]
+MaybeUrl = Annotated[
+    Url | None,
+    PlainValidator(
+        _reader(lambda value: value if value is None or isinstance(value, Url) else None if value == "" else values.read_url(value))
+    ),
+    WithJsonSchema({"type": "string", "format": "uri"}),
+]
+
+
+def written(default: object) -> Any:
+    """A default in the spelling a person would use in the file; validated like any other value."""
+    return Field(default=default, validate_default=True)
+
+
+class Section(BaseModel):
+    """Frozen, strict, and closed: an unknown key is an error (OPS-1, C3)."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, hide_input_in_errors=True, use_attribute_docstrings=True, arbitrary_types_allowed=True
+    )
