@@ -12,12 +12,13 @@ from bff.base.secret import Secret
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The access token held for one audience ("" is the login's own). ``expires_at`` in epoch seconds."""
+    """The access token held for one audience ("" is the login's own). ``issued_at`` and ``expires_at`` in epoch seconds."""
 
     access_token: Secret
     expires_at: float
     scopes: frozenset[str]
     token_type: str = "Bearer"
+    issued_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,11 @@ class EndReason(Enum):
     REVOKED = "grant_revoked"
     REPLACED = "replaced"
     IDENTITY_CHANGED = "identity_changed"
+    ELSEWHERE = "ended_elsewhere"
+    """Another worker ended it and the store does not say why."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Live:
     """A session held in a worker's first-level cache: the one mutable thing about it. Owner: the Keeper.
 
@@ -63,6 +66,10 @@ class Live:
     it judged and compares by identity, so any change sends the next request down the slow path.
     ``seen_at`` is the last user activity (epoch seconds); ``renew_cookie`` is a fresh cookie value to hand out because
     the presented one was sealed with an old key, else "". ``watchers`` are called once when the session ends.
+
+    There is one Live per session and worker for as long as anybody holds it, so who watches must hold it. ``half`` is
+    the ticket's half of the record key; ``checked_at`` (monotonic) is when the store last vouched for it;
+    ``stored_seen_at`` is the last activity that the store knows of.
     """
 
     session: Session | None
@@ -70,6 +77,10 @@ class Live:
     idle_s: float
     renew_cookie: str = ""
     watchers: set[Any] = field(default_factory=set)
+    key: bytes = b""
+    half: bytes = field(default=b"", repr=False)
+    checked_at: float = float("-inf")
+    stored_seen_at: float = float("-inf")
 
     @property
     def idle_until(self) -> float:

@@ -69,8 +69,9 @@ class SessionStore(Protocol):
         """What other processes or we ourselves changed or deleted after ``cursor`` (0: from now on). Cheap: called a
         few times a second by each worker. Touches are not changes."""
 
-    async def purge(self, now: float) -> int:
-        """Remove what expired, a bounded number at a time; returns how many."""
+    async def purge(self, now: float, *, seen_before: float = float("-inf")) -> int:
+        """Remove rows that expired by ``now`` or were last seen before ``seen_before``, a bounded number at a time
+        (call again while it returns any); returns how many. Removed rows are changes."""
 
     async def count(self) -> int:
         """Live rows, for the metrics."""
