@@ -14,6 +14,11 @@ class Facts:
     ``headers`` keeps order, multiplicity and spelling of every received field. Single-valued fields are None when absent.
     ``cookies`` holds every pair received, in order. ``path`` and ``query`` are the raw ASCII of the target; ``query``
     is None without a "?". ``body_length`` is the declared length, None when ``chunked``, 0 when there is no body.
+
+    ``passing`` is the lines an API may see unchanged, in order (REQH-1 to 13); None where nobody classified them, as in
+    hand-made facts. ``connection`` is the field names listed in Connection, lower-case. ``insecure``: a trusted peer says that
+    the browser spoke plain http (ROUTE-13). ``encoded_slash``: the path holds %2F in some depth; only routes that opt in match.
+    ``prefetch``: the browser says nobody asked for this yet (Sec-Purpose).
     """
 
     method: str
@@ -41,6 +46,11 @@ class Facts:
     scheme: str = "http"
     request_id: str = ""
     traceparent: str | None = None
+    passing: tuple[bytes, ...] | None = None
+    connection: tuple[bytes, ...] = ()
+    encoded_slash: bool = False
+    insecure: bool = False
+    prefetch: bool = False
 
     @property
     def target(self) -> str:

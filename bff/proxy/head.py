@@ -1,0 +1,291 @@
+"""A request head, read once and strictly: bytes in, ``Facts`` or a ``Refusal`` out. No repair, no second opinion later on.
+
+Two judges must agree on every block never seen before: our own grammar, which is the narrower one, and llhttp, the parser of
+record. Decisions that the standards leave open are listed in bff.proxy.path (targets) and here (headers):
+
+* CRLF only; no leading empty line; at most 100 header lines and 32 KiB; names are tokens without ``_``;
+* bytes 0x80-0xFF in values are opaque data (browsers send them in cookies); no other byte outside VCHAR, SP and HTAB;
+* exactly one Host, in HTTP/1.0 as well, and it must be one of ours (421);
+* a second line of a single-valued field is refused, equal or not; Cookie, Accept, Connection, Via, X-Forwarded-For and Forwarded
+  are lists; Cookie lines are read as one list (COOKIE-22);
+* Transfer-Encoding is exactly ``chunked``, in HTTP/1.1 only and never beside Content-Length;
+* an Upgrade to anything but websocket is ignored (FRAME-15); one to websocket is checked completely (WS-3).
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from itertools import count
+from typing import Any, Final
+
+import httptools
+
+from bff.policy.facts import Facts
+from bff.policy.verdict import Refusal
+from bff.proxy.edge import Browser, Edge, read_browser
+from bff.proxy.lines import (
+    ACCEPT,
+    CONNECTION,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    COOKIE,
+    CSRF,
+    EXPECT,
+    FETCH_DEST,
+    FETCH_MODE,
+    FETCH_SITE,
+    FETCH_USER,
+    FIRST_LIST,
+    FORWARDED,
+    FORWARDED_FOR,
+    FORWARDED_HOST,
+    FORWARDED_PROTO,
+    HOST,
+    ORIGIN,
+    PLACES,
+    PURPOSE,
+    REFERER,
+    REQUEST_ID,
+    TRACEPARENT,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    VIA,
+    WS_KEY,
+    WS_VERSION,
+    LineMemo,
+    LineReader,
+)
+from bff.proxy.path import MAX_TARGET_BYTES, TARGET_TOO_LONG, Start, malformed, read_start
+from bff.proxy.response import ResponseHead as ResponseHead
+from bff.proxy.response import read_response as read_response
+
+MAX_HEAD_BYTES = 32 * 1024
+MAX_LINES = 100
+
+_HEAD_TOO_LARGE: Final = Refusal(431, "head_too_large", f"The request head exceeds {MAX_HEAD_BYTES} bytes or {MAX_LINES} lines.", close=True)
+_BARE_LINE_FEED: Final = malformed("Lines end with CRLF.")
+_DUPLICATE: Final = malformed("A header that may come only once came twice.")
+_UNKNOWN_HOST: Final = Refusal(421, "host_unknown", "This host name is not served here.", close=True)
+_LOOP: Final = Refusal(508, "loop_detected", "This request already came through here.", close=True)
+
+_WS_KEY = re.compile(r"[A-Za-z0-9+/]{21}[AQgw]==")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_PERSISTENCE: Final = frozenset({b"close", b"keep-alive", b"upgrade"})
+
+
+def check_unfinished(buffer: bytes) -> Refusal | None:
+    """Judge a head that has no blank line yet: None to wait for more. Keeps every wait bounded; verdicts match ``read_facts``."""
+    if len(buffer) > MAX_HEAD_BYTES:
+        return _too_large(buffer)
+    if buffer.count(b"\n") != buffer.count(b"\r\n"):
+        return _BARE_LINE_FEED
+    return None
+
+
+def _too_large(buffer: bytes) -> Refusal:
+    end = buffer.find(b"\r\n")
+    return TARGET_TOO_LONG if end < 0 or end > MAX_TARGET_BYTES + 64 else _HEAD_TOO_LARGE
+
+
+class HeadReader:
+    """Reads request heads. Owner: one door. Holds the line memos and llhttp's parser; not for several threads.
+
+    ``csrf_header`` is the configured name of the CSRF header. Generated request ids are unique, not secret.
+    """
+
+    def __init__(self, *, csrf_header: str = "x-csrf", entries: int = 4096) -> None:
+        self._lines = LineMemo(LineReader(csrf_header=csrf_header.lower().encode()), entries=entries)
+        self._starts = LineMemo(read_start, entries=entries)
+        self._llhttp = SecondJudge()
+        self._id_prefix = secrets.token_hex(4) + "-"
+        self._ids = count(1)
+
+    def forget(self) -> None:
+        """Drop every remembered line."""
+        self._lines.forget()
+        self._starts.forget()
+
+    def read(self, block: bytes, edge: Edge) -> Facts | Refusal:
+        """``block`` is request line to blank line, final CRLFCRLF included, and nothing after it."""
+        if len(block) > MAX_HEAD_BYTES:
+            return _too_large(block)
+        lines = block[:-4].split(b"\r\n")
+        if len(lines) > MAX_LINES + 1:
+            return _HEAD_TOO_LARGE
+        start = self._starts.find(lines[0])
+        if start.__class__ is Refusal:
+            return start
+        del lines[0]
+        find, known = self._lines.find, self._lines.young.get
+        headers, passing = [], []
+        places: list[Any] = [None] * PLACES
+        for line in lines:
+            entry = known(line) or find(line)
+            if entry.__class__ is Refusal:
+                return entry
+            header, place, meaning, passes = entry
+            headers.append(header)
+            if passes is not None:
+                passing.append(passes)
+            if place:
+                if places[place] is None:
+                    places[place] = meaning
+                elif place < FIRST_LIST:
+                    return _DUPLICATE
+                else:
+                    places[place] += meaning if place in (COOKIE, CONNECTION) else "," + meaning
+        facts = self._conclude(start, tuple(headers), tuple(passing), places, edge)
+        if facts.__class__ is Facts and not self._llhttp.agrees(block, facts):
+            return malformed("The request is not strict HTTP/1.1.")
+        return facts
+
+    def _conclude(self, start: Start, headers: Any, passing: Any, places: list[Any], edge: Edge) -> Facts | Refusal:
+        connection = places[CONNECTION] or ()
+        websocket = False
+        if places[UPGRADE] is not None:
+            asked = _read_upgrade(start, places, connection)
+            if isinstance(asked, Refusal):
+                return asked
+            websocket = asked
+        refusal = _refuse_framing(start, places)
+        if refusal is not None:
+            return refusal
+        browser = _read_far_end(edge, places)
+        if isinstance(browser, Refusal):
+            return browser
+        traceparent = places[TRACEPARENT]
+        if traceparent is not None and _TRACEPARENT.fullmatch(traceparent) is None:
+            traceparent = None
+            passing = tuple(line for line in passing if line[:5].lower() != b"trace")
+        chunked = places[TRANSFER_ENCODING] is not None
+        return Facts(
+            method=start.method,
+            path=start.path,
+            query=start.query,
+            host=browser.host,
+            headers=headers,
+            cookies=places[COOKIE] or (),
+            http_10=start.http_10,
+            keep_alive=b"keep-alive" in connection if start.http_10 else b"close" not in connection,
+            body_length=None if chunked else places[CONTENT_LENGTH] or 0,
+            chunked=chunked,
+            expect_continue=places[EXPECT] is not None and not start.http_10,
+            websocket=websocket,
+            origin=places[ORIGIN],
+            referer=places[REFERER],
+            fetch_site=places[FETCH_SITE],
+            fetch_mode=places[FETCH_MODE],
+            fetch_dest=places[FETCH_DEST],
+            fetch_user=places[FETCH_USER] == "?1",
+            csrf_header=places[CSRF],
+            accept=places[ACCEPT],
+            content_type=places[CONTENT_TYPE],
+            client_ip=browser.ip,
+            scheme=browser.scheme,
+            request_id=self._name_request(places[REQUEST_ID], edge),
+            traceparent=traceparent,
+            passing=passing,
+            connection=tuple(name for name in connection if name not in _PERSISTENCE),
+            encoded_slash=start.encoded_slash,
+            insecure=browser.insecure,
+            prefetch=places[PURPOSE] is not None and "prefetch" in places[PURPOSE],
+        )
+
+    def _name_request(self, given: str | None, edge: Edge) -> str:
+        if given is not None and edge.peer_trusted and _REQUEST_ID.fullmatch(given):
+            return given
+        return f"{self._id_prefix}{next(self._ids):x}"
+
+
+def _refuse_framing(start: Start, places: list[Any]) -> Refusal | None:
+    """FRAME-1 to 3, FRAME-12, ROUTE-11: what makes two readers disagree on where this message ends, or who it is for."""
+    if places[HOST] is None:
+        return malformed("Host is missing.")
+    if places[TRANSFER_ENCODING] is not None and (start.http_10 or places[CONTENT_LENGTH] is not None):
+        return malformed("Transfer-Encoding stands alone, and in HTTP/1.1 only.")
+    if places[EXPECT] is not None and places[EXPECT].lower() != "100-continue":
+        return Refusal(417, "expectation_refused", "The only expectation known here is 100-continue.", close=True)
+    return None
+
+
+def _read_upgrade(start: Start, places: list[Any], connection: tuple[bytes, ...]) -> bool | Refusal:
+    """True for a complete WebSocket handshake, False for an upgrade that is ignored (RFC 6455 §4.2.1; WS-3, M2)."""
+    if places[UPGRADE].lower() != "websocket" or b"upgrade" not in connection:
+        return False
+    if start.method != "GET" or start.http_10 or places[CONTENT_LENGTH] or places[TRANSFER_ENCODING] is not None:
+        return Refusal(400, "websocket_malformed", "A WebSocket handshake is a GET without a body.", close=True)
+    if places[WS_VERSION] != "13":
+        return Refusal(426, "websocket_version", "Only WebSocket version 13 is spoken here.", close=True, headers=_ONLY_13)
+    if places[WS_KEY] is None or _WS_KEY.fullmatch(places[WS_KEY]) is None:
+        return Refusal(400, "websocket_malformed", "Sec-WebSocket-Key is not 16 bytes in base64.", close=True)
+    return True
+
+
+_ONLY_13: Final = (("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket"), ("Connection", "Upgrade"))
+
+
+def _read_far_end(edge: Edge, places: list[Any]) -> Browser | Refusal:
+    """Who asks, by which scheme and name. Only a trusted peer's word counts beyond the connection itself."""
+    host, scheme, ip = places[HOST], "https" if edge.tls else "http", edge.peer_ip
+    insecure = False
+    if places[VIA] is not None and _came_through(places[VIA], edge.via):
+        return _LOOP
+    if edge.peer_trusted:
+        told = read_browser(
+            edge,
+            forwarded_for=places[FORWARDED_FOR],
+            forwarded_proto=places[FORWARDED_PROTO],
+            forwarded_host=places[FORWARDED_HOST],
+            forwarded=places[FORWARDED],
+        )
+        if told is None:
+            return malformed("The front proxy's forwarded headers are malformed.")
+        ip, scheme, host, insecure = told.ip, told.scheme or scheme, told.host or host, told.scheme == "http"
+    if host not in edge.hosts:
+        return _UNKNOWN_HOST
+    return Browser(ip, scheme, host, insecure)
+
+
+def _came_through(via: str, pseudonym: str) -> bool:
+    return any(entry.split()[1:2] == [pseudonym] for entry in via.split(","))
+
+
+class SecondJudge:
+    """llhttp as the second judge. No header callbacks, so all of it runs in C.
+
+    The parser goes on to the next block while it is provably at a message boundary; whatever leaves it elsewhere (a body to come,
+    an upgrade, a close, an error) makes us take a new one.
+    """
+
+    __slots__ = ("_ends", "_parser")
+
+    def __init__(self) -> None:
+        self._ends = 0
+        self._parser: Any = None
+
+    def on_message_complete(self) -> None:
+        self._ends += 1
+
+    def agrees(self, block: bytes, facts: Facts) -> bool:
+        """True if llhttp takes the block too and sees the message end where we do."""
+        parser = self._parser or httptools.HttpRequestParser(self)
+        self._parser = None
+        self._ends = 0
+        try:
+            parser.feed_data(block)
+        except httptools.HttpParserUpgrade:
+            return facts.body_length == 0
+        except httptools.HttpParserError:
+            return False
+        if self._ends != (1 if facts.body_length == 0 else 0):
+            return False
+        if facts.keep_alive and facts.body_length == 0 and not facts.http_10:
+            self._parser = parser
+        return True
+
+
+def read_facts(block: bytes, *, edge: Edge) -> Facts | Refusal:
+    """Read one head without any memory: for tests, tools and forward-auth. The door keeps a ``HeadReader``."""
+    return HeadReader(entries=128).read(block, edge)

@@ -1,0 +1,208 @@
+"""Header lines of a request: grammar, meaning, and whether an API may see them. Each distinct line is judged once and remembered.
+
+Browsers repeat their lines almost byte for byte, so a bounded memo of *validated lines* makes strictness nearly free even for
+head blocks never seen before: a known line costs one dict look-up. The key is the exact line, so nothing can hide in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
+
+from bff.policy.facts import Header
+from bff.policy.verdict import Refusal
+from bff.proxy.path import malformed
+
+# Places of the fields that mean something to us. Single-valued below FIRST_LIST: a second line of those is refused (H6, H10).
+PLAIN: Final = 0
+HOST: Final = 1
+CONTENT_LENGTH: Final = 2
+TRANSFER_ENCODING: Final = 3
+EXPECT: Final = 4
+UPGRADE: Final = 5
+ORIGIN: Final = 6
+REFERER: Final = 7
+FETCH_SITE: Final = 8
+FETCH_MODE: Final = 9
+FETCH_DEST: Final = 10
+FETCH_USER: Final = 11
+CSRF: Final = 12
+CONTENT_TYPE: Final = 13
+AUTHORIZATION: Final = 14
+TRACEPARENT: Final = 15
+WS_KEY: Final = 16
+WS_VERSION: Final = 17
+FORWARDED_PROTO: Final = 18
+FORWARDED_HOST: Final = 19
+REQUEST_ID: Final = 20
+PURPOSE: Final = 21
+MAX_FORWARDS: Final = 22
+FIRST_LIST: Final = 23
+CONNECTION: Final = 23
+COOKIE: Final = 24
+ACCEPT: Final = 25
+FORWARDED_FOR: Final = 26
+FORWARDED: Final = 27
+VIA: Final = 28
+PLACES: Final = 29
+
+_PLACE_OF: Final = {
+    b"host": HOST, b"content-length": CONTENT_LENGTH, b"transfer-encoding": TRANSFER_ENCODING, b"expect": EXPECT,
+    b"upgrade": UPGRADE, b"origin": ORIGIN, b"referer": REFERER, b"sec-fetch-site": FETCH_SITE, b"sec-fetch-mode": FETCH_MODE,
+    b"sec-fetch-dest": FETCH_DEST, b"sec-fetch-user": FETCH_USER, b"content-type": CONTENT_TYPE, b"authorization": AUTHORIZATION,
+    b"traceparent": TRACEPARENT, b"sec-websocket-key": WS_KEY, b"sec-websocket-version": WS_VERSION,
+    b"x-forwarded-proto": FORWARDED_PROTO, b"x-forwarded-host": FORWARDED_HOST, b"x-request-id": REQUEST_ID,
+    b"sec-purpose": PURPOSE, b"max-forwards": MAX_FORWARDS, b"connection": CONNECTION, b"cookie": COOKIE, b"accept": ACCEPT,
+    b"x-forwarded-for": FORWARDED_FOR, b"forwarded": FORWARDED, b"via": VIA,
+}  # fmt: skip
+
+HOP_BY_HOP: Final = frozenset(
+    {b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade", b"trailer", b"trailers",
+     b"proxy-authorization", b"proxy-authenticate", b"http2-settings"}
+)  # fmt: skip
+
+# What no API may hear from a browser: framing and hops (rebuilt), credentials (ours), origin data (ours to judge, REQH-13), who the
+# user is (only we say so: REQH-6, H1, H4), where the request came from (rebuilt: REQH-7, H2), and method overrides (ROUTE-3).
+_NEVER_PASS: Final = HOP_BY_HOP | frozenset(
+    {b"host", b"content-length", b"expect", b"cookie", b"cookie2", b"authorization", b"dpop", b"origin", b"referer", b"max-forwards",
+     b"x-request-id", b"forwarded", b"x-real-ip", b"true-client-ip", b"client-ip", b"x-client-ip", b"x-cluster-client-ip",
+     b"cf-connecting-ip", b"fastly-client-ip", b"x-envoy-external-address", b"client-cert", b"client-cert-chain", b"proxy", b"bff-handoff",
+     b"remote-user", b"remote-addr", b"remote-groups", b"remote-email", b"remote-name", b"x-access-token", b"x-id-token", b"x-userinfo",
+     b"x-username", b"x-email", b"x-groups", b"x-roles", b"x-role", b"x-scopes", b"x-scope", b"x-sub", b"x-subject", b"x-tenant",
+     b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-rewrite-url", b"x-host", b"x-scheme", b"x-user",
+     b"sm-user", b"x-consumer-id", b"x-consumer-username", b"x-client-cert", b"purpose"}
+)  # fmt: skip
+_NEVER_PASS_PREFIXES: Final = (
+    b"sec-", b"x-forwarded", b"x-original-", b"x-auth-", b"x-user-", b"x-remote-", b"x-authenticated", b"x-credential", b"x-ssl-", b"ssl-",
+    b"x-client-cert-", b"x-jwt", b"x-oidc", b"oidc-", b"x-amzn-oidc-", b"x-goog-authenticated-", b"x-goog-iap-", b"x-ms-client-principal",
+    b"x-ms-token-", b"x-pomerium-", b"x-vouch-", b"x-authentik-", b"cf-access-", b"tailscale-user-", b"proxy-", b"access-control-request-",
+    b"x-envoy-", b"bff-",
+)  # fmt: skip
+
+_LINE = re.compile(rb"([!#$%&'*+.^`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
+_TOKEN_LIST = re.compile(rb"[ \t,]*[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]*)*[ \t]*")
+_DIGITS = re.compile(rb"[0-9]{1,18}")
+_HOST = re.compile(rb"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+
+Line = tuple[Header, int, Any, bytes | None]
+"""Field as received, its place, its value read for that place (str, int, pairs, names), the line if an API may see it."""
+
+T = TypeVar("T")
+
+
+class LineMemo(Generic[T]):
+    """Remembers what ``read`` made of exact bytes, two generations deep. Refusals and long lines are never kept.
+
+    Bound: ``entries`` lines of at most ``line_bytes`` in each generation, so 4096 × 2 × 1 KiB at the very worst. Holds cookie
+    lines too, as long as nothing pushes them out; ``forget`` empties it. Owner: one reader, in one door.
+    """
+
+    __slots__ = ("_entries", "_line_bytes", "_read", "old", "young")
+
+    def __init__(self, read: Callable[[bytes], T | Refusal], *, entries: int = 4096, line_bytes: int = 1024) -> None:
+        self._read = read
+        self._entries = entries
+        self._line_bytes = line_bytes
+        self.young: dict[bytes, T] = {}
+        self.old: dict[bytes, T] = {}
+
+    def find(self, line: bytes) -> T | Refusal:
+        """What ``line`` means. The caller may look into ``young`` first to save the call."""
+        known = self.young.get(line)
+        if known is not None:
+            return known
+        fresh: T | Refusal | None = self.old.get(line)
+        if fresh is None:
+            fresh = self._read(line)
+        if isinstance(fresh, Refusal) or len(line) > self._line_bytes:
+            return fresh
+        if len(self.young) >= self._entries:
+            self.old, self.young = self.young, {}
+        self.young[line] = fresh
+        return fresh
+
+    def forget(self) -> None:
+        self.young, self.old = {}, {}
+
+
+def may_pass(name: bytes) -> bool:
+    """True if an API may see a field of this lower-case name. A dot counts as a dash: some servers fold both (H1)."""
+    name = name.replace(b".", b"-").replace(b"_", b"-")
+    return name not in _NEVER_PASS and not name.startswith(_NEVER_PASS_PREFIXES)
+
+
+class LineReader:
+    """Reads one header line. ``csrf_header`` is the configured name of the CSRF header, lower-case."""
+
+    def __init__(self, *, csrf_header: bytes = b"x-csrf") -> None:
+        self._csrf_header = csrf_header
+
+    def __call__(self, line: bytes) -> Line | Refusal:
+        match = _LINE.fullmatch(line)
+        if match is None:
+            return _explain(line)
+        name, value = match[1], match[2].rstrip(b" \t")
+        lower = name.lower()
+        if lower == self._csrf_header:
+            return (name, value), CSRF, value.decode("latin-1"), None
+        place = _PLACE_OF.get(lower, PLAIN)
+        meaning = _READ_MEANING[place](value) if place in _READ_MEANING else value.decode("latin-1")
+        if isinstance(meaning, Refusal):
+            return meaning
+        return (name, value), place, meaning, line if may_pass(lower) else None
+
+
+def _explain(line: bytes) -> Refusal:
+    name, colon, _ = line.partition(b":")
+    if b"_" in name and colon:
+        return malformed("Header names with an underscore are refused: some servers read them as a dash.")
+    if line[:1] in (b" ", b"\t"):
+        return malformed("A header line must not begin with white space.")
+    return malformed("A header line is not NAME: VALUE, or holds a control character.")
+
+
+def read_names(value: bytes) -> tuple[bytes, ...] | Refusal:
+    """Connection: its tokens, lower-case."""
+    if _TOKEN_LIST.fullmatch(value) is None:
+        return malformed("Connection is not a list of names.")
+    return tuple(name for part in value.lower().split(b",") if (name := part.strip(b" \t")))
+
+
+def read_cookies(value: bytes) -> tuple[tuple[str, str], ...]:
+    """Cookie: every pair in order. A pair without "=" or with nothing before it has the name "" (S6), so it is never ours."""
+    pairs = []
+    for part in value.decode("latin-1").split(";"):
+        text = part.strip(" \t")
+        if not text:
+            continue
+        name, equals, content = text.partition("=")
+        pairs.append((name.rstrip(" \t"), content.lstrip(" \t")) if equals else ("", text))
+    return tuple(pairs)
+
+
+def _read_length(value: bytes) -> int | Refusal:
+    if _DIGITS.fullmatch(value) is None:
+        return malformed("Content-Length is not a number.")
+    return int(value)
+
+
+def _read_coding(value: bytes) -> bytes | Refusal:
+    if value.lower() != b"chunked":
+        return malformed("The only transfer coding spoken here is chunked.")
+    return value
+
+
+def _read_host(value: bytes) -> str | Refusal:
+    if _HOST.fullmatch(value) is None:
+        return malformed("Host is not a host name.")
+    return value.decode().lower()
+
+
+_READ_MEANING: Final[dict[int, Callable[[bytes], Any]]] = {
+    HOST: _read_host,
+    CONTENT_LENGTH: _read_length,
+    TRANSFER_ENCODING: _read_coding,
+    CONNECTION: read_names,
+    COOKIE: read_cookies,
+}
