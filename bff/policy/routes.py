@@ -105,3 +105,10 @@ class Route:
     activity: bool = True
     navigable: bool = False
     cache: Literal["no-store", "private", "upstream"] = "private"
+    session_optional: bool = False
+    json_body: bool = False
+    redirect_origins: frozenset[str] = frozenset()
+    """``session_optional``: the session is looked up, but the route answers for its absence itself (user, logout).
+    ``json_body``: one of our own JSON endpoints; bodies of a CORS-safelisted type are refused (CSRF-6).
+    ``forward_cookies`` and ``return_cookies`` may hold "*": all but ours. ``redirect_origins``: where an upstream's Location
+    may lead besides its own tree (RESP-3)."""

@@ -63,7 +63,7 @@ from bff.proxy.response import read_response as read_response
 MAX_HEAD_BYTES = 32 * 1024
 MAX_LINES = 100
 
-_HEAD_TOO_LARGE: Final = Refusal(431, "head_too_large", f"The request head exceeds {MAX_HEAD_BYTES} bytes or {MAX_LINES} lines.", close=True)
+_HEAD_TOO_LARGE: Final = Refusal(431, "head_too_large", f"A request head has at most {MAX_HEAD_BYTES} bytes in {MAX_LINES} lines.", close=True)
 _BARE_LINE_FEED: Final = malformed("Lines end with CRLF.")
 _DUPLICATE: Final = malformed("A header that may come only once came twice.")
 _UNKNOWN_HOST: Final = Refusal(421, "host_unknown", "This host name is not served here.", close=True)
@@ -115,16 +115,19 @@ class HeadReader:
         if len(lines) > MAX_LINES + 1:
             return _HEAD_TOO_LARGE
         start = self._starts.find(lines[0])
-        if start.__class__ is Refusal:
+        if isinstance(start, Refusal):
             return start
         del lines[0]
         find, known = self._lines.find, self._lines.young.get
         headers, passing = [], []
         places: list[Any] = [None] * PLACES
         for line in lines:
-            entry = known(line) or find(line)
-            if entry.__class__ is Refusal:
-                return entry
+            entry = known(line)
+            if entry is None:
+                found = find(line)
+                if isinstance(found, Refusal):
+                    return found
+                entry = found
             header, place, meaning, passes = entry
             headers.append(header)
             if passes is not None:
@@ -137,7 +140,7 @@ class HeadReader:
                 else:
                     places[place] += meaning if place in (COOKIE, CONNECTION) else "," + meaning
         facts = self._conclude(start, tuple(headers), tuple(passing), places, edge)
-        if facts.__class__ is Facts and not self._llhttp.agrees(block, facts):
+        if isinstance(facts, Facts) and not self._llhttp.agrees(block, facts):
             return malformed("The request is not strict HTTP/1.1.")
         return facts
 
@@ -223,7 +226,7 @@ def _read_upgrade(start: Start, places: list[Any], connection: tuple[bytes, ...]
     return True
 
 
-_ONLY_13: Final = (("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket"), ("Connection", "Upgrade"))
+_ONLY_13: Final = (("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket"))
 
 
 def _read_far_end(edge: Edge, places: list[Any]) -> Browser | Refusal:
