@@ -1,1 +1,1 @@
-
+"""What the program tells its operators: logs, audit trail, metrics, access log, trace context."""
