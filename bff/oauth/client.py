@@ -1,0 +1,133 @@
+"""The wire to the provider: the only file that imports httpx, and the only I/O of this package.
+
+Every answer is whole, bounded in size and time, from the URL asked (no redirects, K3), over verified TLS (META-4), and
+independent of the environment (K4) and of earlier answers (no cookies are kept: they would tie one user's call to another's).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping, Sequence
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlencode
+
+import httpx
+
+from bff.base.clock import Clock, SystemClock
+from bff.base.errors import ProviderMisbehaved, ProviderUnavailable
+from bff.oauth.answers import Answer, read_document, read_retry_after
+from bff.oauth.jsontext import JsonObject
+
+# Shorter than the usual idle time-out of servers (5 s): a POST that meets a closing connection fails ambiguously, and a
+# code or a rotated refresh token must not be sent twice.
+_KEEP_ALIVE_S = 2.0
+
+
+class Wire:
+    """GET and form POST with total deadlines. Closed by ``close()`` or as an async context manager.
+
+    ``ca_file`` replaces the built-in certificate authorities; ``client_cert_file``/``client_key_file`` authenticate us by
+    TLS (RFC 8705). ``timeout_s`` bounds a whole exchange, slow drips included; ``max_bytes`` bounds a body.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout_s: float = 10.0,
+        connect_timeout_s: float = 4.0,
+        max_bytes: int = 1 << 20,
+        ca_file: str = "",
+        client_cert_file: str = "",
+        client_key_file: str = "",
+        clock: Clock | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._max_bytes = max_bytes
+        self._clock: Clock = clock or SystemClock()
+        self._client = httpx.AsyncClient(
+            verify=_build_tls(ca_file, client_cert_file, client_key_file),
+            timeout=httpx.Timeout(timeout_s, connect=min(connect_timeout_s, timeout_s)),
+            limits=httpx.Limits(max_connections=64, max_keepalive_connections=8, keepalive_expiry=_KEEP_ALIVE_S),
+            follow_redirects=False,
+            trust_env=False,
+            cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
+            headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "bff-token-handler"},
+            transport=transport,
+        )
+
+    async def get(self, url: str, *, headers: Mapping[str, str] | None = None, timeout_s: float | None = None) -> Answer:
+        """GET ``url``. ProviderUnavailable when nothing usable came, ProviderMisbehaved when too much did."""
+        return await self._send(self._build("GET", url, headers or {}, None), timeout_s)
+
+    async def get_json(self, url: str, *, headers: Mapping[str, str] | None = None, timeout_s: float | None = None) -> JsonObject:
+        """The JSON object at ``url``; any other answer is ProviderUnavailable or ProviderMisbehaved."""
+        return read_document(await self.get(url, headers=headers, timeout_s=timeout_s), "document")
+
+    async def post_form(
+        self, url: str, form: Sequence[tuple[str, str]], *, headers: Mapping[str, str] | None = None, timeout_s: float | None = None
+    ) -> Answer:
+        """POST ``form`` once. Never repeated here: after a failure nobody knows whether the provider has acted (CB-6)."""
+        sent = {"Content-Type": "application/x-www-form-urlencoded", **(headers or {})}
+        return await self._send(self._build("POST", url, sent, urlencode(form).encode("ascii")), timeout_s)
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    def _build(self, method: str, url: str, headers: Mapping[str, str], content: bytes | None) -> httpx.Request:
+        try:
+            return self._client.build_request(method, url, headers=dict(headers), content=content)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise ProviderMisbehaved(f"unusable URL: {type(error).__name__}") from None
+
+    async def _send(self, request: httpx.Request, timeout_s: float | None) -> Answer:
+        where = f"{request.method} {request.url.host}{request.url.path}"
+        try:
+            async with asyncio.timeout(timeout_s or self._timeout_s):
+                response = await self._client.send(request, stream=True)
+                try:
+                    return self._answer(response, await self._read_body(response, where))
+                finally:
+                    await response.aclose()
+        except (TimeoutError, httpx.TimeoutException):
+            raise ProviderUnavailable(f"{where}: timed out") from None
+        except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
+            raise ProviderMisbehaved(f"{where}: {type(error).__name__}") from None
+        except (httpx.HTTPError, OSError) as error:
+            raise ProviderUnavailable(f"{where}: {type(error).__name__}") from None
+
+    def _answer(self, response: httpx.Response, body: bytes) -> Answer:
+        return Answer(
+            status=response.status_code,
+            content_type=response.headers.get("content-type", ""),
+            body=body,
+            retry_after_s=read_retry_after(response.headers.get("retry-after", ""), self._clock.now()),
+        )
+
+    async def _read_body(self, response: httpx.Response, where: str) -> bytes:
+        # We asked for identity. A coded body could be a bomb: one 64 KiB read may inflate to 64 MiB (D5).
+        if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+            raise ProviderMisbehaved(f"{where}: a content coding we did not ask for")
+        body = bytearray()
+        async for piece in response.aiter_raw():
+            body += piece
+            if len(body) > self._max_bytes:
+                raise ProviderMisbehaved(f"{where}: more than {self._max_bytes} bytes")
+        return bytes(body)
+
+
+def _build_tls(ca_file: str, cert_file: str, key_file: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context(trust_env=False)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if cert_file:
+        context.load_cert_chain(cert_file, key_file or None)
+    return context
