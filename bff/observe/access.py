@@ -1,109 +1,97 @@
 """The access log: one JSON line per request, formatted in batches away from the hot path (PRIV-6, PRIV-8).
 
-``add`` stores a tuple; ``flush`` turns what has gathered into bytes and writes them in one call.
+The door keeps one tuple per request; a few times a second ``AccessLog.write`` turns what has gathered into bytes and
+writes them in one call. What is written is chosen here, field by field: no query, no cookie, no whole address.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from bff.observe.redaction import LONGEST, truncate_ip
+from bff.observe.tracing import read_traceparent
 
 
-class Access(NamedTuple):
-    """One answered request. ``at`` epoch seconds; ``path`` without query; ``session`` a pseudonym or ""."""
+class RequestFacts(Protocol):
+    """What the log reads of a request (bff.policy.facts.Facts)."""
 
-    at: float
-    request_id: str
-    route: str
-    method: str
-    path: str
-    status: int
-    duration_s: float
-    sent_bytes: int
-    client_ip: str
-    session: str = ""
-    trace_id: str = ""
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def client_ip(self) -> str: ...
+    @property
+    def traceparent(self) -> str | None: ...
 
 
-class _Line(msgspec.Struct, omit_defaults=True):
-    ts: str
-    level: str
-    event: str
-    request_id: str
-    route: str
-    method: str
-    path: str
-    status: int
-    duration_ms: float
-    bytes: int
-    client_ip: str = ""
-    session: str = ""
-    trace_id: str = ""
+AccessRecord = tuple[float, bytes, RequestFacts | None, str, bytes, int, int, int, float, str]
+"""(ended_at epoch seconds, request id, facts, route name, session key, status, body bytes received, body bytes sent,
+seconds, outcome), as bff.proxy.lane has it."""
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+KEPT = 16_384
+"""Bound of each small cache; a full one is emptied."""
+
+
+def count_requests(records: Iterable[AccessRecord]) -> Counter[tuple[str, str, int]]:
+    """How many requests for each (route, method, status): what ``Metrics.add_requests`` wants."""
+    return Counter((record[3], record[2].method if record[2] else "", record[5]) for record in records)
 
 
 class AccessLog:
-    """Gathers at most ``most`` requests between two flushes; a full batch is written at once, so nothing is dropped.
+    """Formats and writes. ``pseudonym`` turns a session's key into what logs may show.
 
     A write that fails (standard output is gone) loses that batch and is counted in ``lost``: requests go on.
     """
 
-    def __init__(self, *, write: Callable[[bytes], object], most: int = 4096) -> None:
+    def __init__(self, *, write: Callable[[bytes], object], pseudonym: Callable[[bytes], str]) -> None:
         self._write = write
-        self._most = most
-        self._waiting: list[Sequence[object]] = []
+        self._pseudonym = pseudonym
         self._networks: dict[str, str] = {}
+        self._sessions: dict[bytes, str] = {}
+        self._quoted: dict[str, str] = {}
         self._second = (-1, "")
-        self._encode = msgspec.json.Encoder().encode
         self.lost = 0
 
-    def add(self, access: Access | tuple[object, ...]) -> None:
-        """Remember one request: an ``Access`` or a plain tuple in its order."""
-        self._waiting.append(access)
-        if len(self._waiting) >= self._most:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what has gathered."""
-        batch, self._waiting = self._waiting, []
-        if not batch:
+    def write(self, records: Iterable[AccessRecord]) -> None:
+        """Write one line for each record."""
+        lines = [self.format(record) for record in records]
+        if not lines:
             return
         try:
-            self._write(b"".join(self._format(Access(*entry)) for entry in batch))  # type: ignore[arg-type]
+            self._write("".join(lines).encode())
         except (OSError, ValueError):
-            self.lost += len(batch)
+            self.lost += len(lines)
 
-    async def run(self, every_s: float = 0.2) -> None:
-        """Flush now and then until cancelled; then once more."""
-        try:
-            while True:
-                await asyncio.sleep(every_s)
-                self.flush()
-        finally:
-            self.flush()
+    def forget(self) -> None:
+        """Keys were reloaded: pseudonyms change with them."""
+        self._sessions.clear()
 
-    def _format(self, entry: Access) -> bytes:
-        line = _Line(
-            ts=self._timestamp(entry.at),
-            level="info",
-            event="request",
-            request_id=entry.request_id,
-            route=entry.route,
-            method=entry.method,
-            path=entry.path.partition("?")[0][:LONGEST],
-            status=entry.status,
-            duration_ms=round(entry.duration_s * 1000, 2),
-            bytes=entry.sent_bytes,
-            client_ip=self._network(entry.client_ip),
-            session=entry.session,
-            trace_id=entry.trace_id,
+    def format(self, record: AccessRecord) -> str:
+        """One JSON line, ASCII. Written out by hand: 2 us a line against 5 through an encoder, for every request."""
+        at, request_id, facts, route, session, status, received, sent, seconds, outcome = record
+        shown = ""
+        if facts is not None:
+            shown = f',"method":{self._quote(facts.method)},"path":{_quote_path(facts.path)}'
+            if facts.client_ip:
+                shown += f',"client_ip":"{self._network(facts.client_ip)}"'
+            if facts.traceparent and (trace := read_traceparent(facts.traceparent)):
+                shown += f',"trace_id":"{trace.trace_id}"'
+        if session:
+            shown += f',"session":"{self._session(session)}"'
+        return (
+            f'{{"ts":"{self._timestamp(at)}","level":"info","event":"request","request_id":{_quote_id(request_id)},'
+            f'"route":{self._quote(route)},"status":{status},"outcome":{self._quote(outcome)},"duration_ms":{seconds * 1000:.2f},'
+            f'"received":{received},"sent":{sent}{shown}}}\n'
         )
-        return _ascii_line(self._encode(line))
 
     def _timestamp(self, at: float) -> str:
         second = int(at)
@@ -114,20 +102,45 @@ class AccessLog:
     def _network(self, address: str) -> str:
         found = self._networks.get(address)
         if found is None:
-            if len(self._networks) >= 4096:
-                self._networks.clear()
-            found = self._networks[address] = truncate_ip(address)
+            found = _remember(self._networks, address, truncate_ip(address))
+        return found
+
+    def _session(self, key: bytes) -> str:
+        found = self._sessions.get(key)
+        if found is None:
+            found = _remember(self._sessions, key, self._pseudonym(key))
+        return found
+
+    def _quote(self, text: str) -> str:
+        """JSON of a text that comes from a small set: methods, routes, outcomes."""
+        found = self._quoted.get(text)
+        if found is None:
+            found = _remember(self._quoted, text, quote(text))
         return found
 
 
-def _ascii_line(encoded: bytes) -> bytes:
-    """JSON escapes control characters below 0x20; the rest of what could disturb a terminal is escaped here."""
-    if encoded.isascii() and b"\x7f" not in encoded:
-        return encoded + b"\n"
-    text = encoded.decode("utf-8", "replace")
-    return "".join(char if " " <= char < "\x7f" else _escape(char) for char in text).encode() + b"\n"
+def _remember(cache: dict[K, V], key: K, value: V) -> V:
+    if len(cache) >= KEPT:
+        cache.clear()
+    cache[key] = value
+    return value
+
+
+def _quote_id(request_id: bytes) -> str:
+    return f'"{request_id.decode()}"' if request_id.isalnum() else quote(request_id.decode("ascii", "replace"))
+
+
+def _quote_path(path: str) -> str:
+    plain = path.isascii() and path.isprintable() and '"' not in path and "\\" not in path and "?" not in path and len(path) <= LONGEST
+    return f'"{path}"' if plain else quote(path.partition("?")[0])
+
+
+def quote(text: str) -> str:
+    """``text``, at most 512 characters of it, as a JSON string of printable ASCII (K2: ANSI, bidi, NUL, C1)."""
+    encoded = msgspec.json.encode(text[:LONGEST].encode("utf-8", "replace").decode()).decode()
+    return "".join(char if " " <= char < "\x7f" else _escape(char) for char in encoded)
 
 
 def _escape(char: str) -> str:
-    units = char.encode("utf-16-be", "replace")
+    units = char.encode("utf-16-be")
     return "".join(f"\\u{units[index]:02x}{units[index + 1]:02x}" for index in range(0, len(units), 2))

@@ -14,7 +14,70 @@ LONGEST = 512
 """No text in a log line is longer, whatever was sent to us (joserfc CVE-2025-65015)."""
 
 _NAMES = frozenset(
-    ["event", "level", "ts", "logger", "message", "detail", "error", "error_type", "public", "trace", "method", "path", "status", "route", "client_ip", "audit", "surface", "worker", "slot", "pid", "exit", "signal", "version", "python", "platform", "listen", "manage_listen", "address", "public_origin", "issuer", "endpoint", "phase", "upstream", "store", "op", "kind", "rule", "alg", "typ", "cause", "audience", "token_type_hint", "scope", "problems", "warnings", "danger", "config", "keys_file", "client_auth", "what", "fix", "where", "check", "setting", "oauth_error", "ended_by"]
+    {
+        *(
+            "event",
+            "level",
+            "ts",
+            "logger",
+            "message",
+            "detail",
+            "error",
+            "error_type",
+            "public",
+            "trace",
+            "method",
+            "path",
+            "status",
+            "route",
+        ),
+        *(
+            "client_ip",
+            "audit",
+            "surface",
+            "worker",
+            "slot",
+            "pid",
+            "exit",
+            "signal",
+            "version",
+            "python",
+            "platform",
+            "listen",
+            "manage_listen",
+        ),
+        *(
+            "address",
+            "public_origin",
+            "issuer",
+            "endpoint",
+            "phase",
+            "upstream",
+            "store",
+            "op",
+            "kind",
+            "rule",
+            "alg",
+            "typ",
+            "cause",
+            "audience",
+        ),
+        *(
+            "token_type_hint",
+            "scope",
+            "problems",
+            "warnings",
+            "danger",
+            "config",
+            "keys_file",
+            "client_auth",
+            "what",
+            "fix",
+            "where",
+            "check",
+        ),
+        *("setting", "oauth_error", "ended_by"),
+    }
 )
 _IDS = frozenset({"request_id", "trace_id", "span_id", "session", "subject", "kid"})
 """Short identifiers that may be as long as a token and aren't one: pseudonyms, random ids, key ids."""
