@@ -1,0 +1,78 @@
+"""GET /login: remember what this browser is about to do, and send it to the provider."""
+
+from __future__ import annotations
+
+from quart import Response
+
+from bff.agent.answers import Notice, add_cookies, complaint, see_other
+from bff.agent.notices import login_notice
+from bff.agent.parameters import LoginWish, ParameterError, read_login
+from bff.agent.parts import Parts, find_session
+from bff.base.errors import ProviderError
+from bff.base.events import EventKind
+from bff.policy.verdict import Admitted
+from bff.session.model import Session
+
+
+async def login(parts: Parts, admitted: Admitted) -> Response:
+    """303 to the provider with this login's own sealed cookie; 400 for a query outside the allow-list; 429; 503."""
+    facts, options = admitted.facts, parts.options
+    if _prefetched(admitted):
+        return _refuse(parts, admitted, Notice(403, "login_not_started", "Sign-in starts with a click", "Nothing was started."))
+    wait = await parts.login_gate.knock(facts.client_ip)
+    if wait:
+        return _refuse(parts, admitted, too_many(wait))
+    try:
+        wish = read_login(
+            facts.query,
+            prefix=options.prefix,
+            default_return=options.default_return,
+            acr_values=options.acr_values,
+            optional_scopes=options.optional_scopes,
+        )
+    except ParameterError as wrong:
+        notice = Notice(400, "login_parameters", "This sign-in link cannot be used", wrong.reason)
+        return _refuse(parts, admitted, notice, parameter=wrong.name)
+    try:
+        return await _begin(parts, admitted, wish, find_session(admitted))
+    except ProviderError as failure:
+        parts.tell(EventKind.LOGIN_FAILED, admitted, failure.code)
+        return complaint(parts.pages, facts, login_notice(failure, prefix=options.prefix, return_to=wish.return_to))
+
+
+async def _begin(parts: Parts, admitted: Admitted, wish: LoginWish, current: Session | None) -> Response:
+    options = parts.options
+    pending, url = await parts.client.begin_login(
+        redirect_uri=options.redirect_uri,
+        scopes=(*options.scopes, *(scope for scope in wish.scopes if scope not in options.scopes)),
+        return_to=wish.return_to,
+        acr_values=wish.acr_values,
+        max_age=wish.max_age,
+        prompt=wish.prompt,
+        login_hint=wish.login_hint,
+        ui_locales=wish.ui_locales,
+        # A step-up strengthens this person's session and nobody else's (STEPUP-4).
+        subject=current.subject if current is not None and wish.step_up else "",
+        # The Strict session cookie will be absent at the callback: the sealed pending login carries what to replace.
+        previous=current.key.hex() if current is not None else "",
+    )
+    answer = see_other(url)
+    add_cookies(answer, parts.pending.keep(pending, admitted.facts.cookies))
+    parts.tell(EventKind.LOGIN_STARTED, admitted, session=current, step_up=int(wish.step_up))
+    return answer
+
+
+def _prefetched(admitted: Admitted) -> bool:
+    """A browser guessing ahead: no person asked for this (SESS-16)."""
+    names = (b"sec-purpose", b"purpose", b"x-moz")
+    return any(name.lower() in names and b"prefetch" in value.lower() for name, value in admitted.facts.headers)
+
+
+def too_many(wait_s: int) -> Notice:
+    text = "Too many attempts came from your network. Please wait a moment."
+    return Notice(429, "too_many_requests", "Please wait a moment", text, retry_after_s=wait_s)
+
+
+def _refuse(parts: Parts, admitted: Admitted, notice: Notice, **fields: str) -> Response:
+    parts.tell(EventKind.REQUEST_REFUSED, admitted, notice.code, **fields)
+    return complaint(parts.pages, admitted.facts, notice)

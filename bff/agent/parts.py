@@ -1,0 +1,72 @@
+"""The agent's collaborators, as one value that every handler is given."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from quart import Response
+
+from bff.agent.answers import Pages
+from bff.agent.options import AgentOptions
+from bff.agent.rates import RateGate
+from bff.base.clock import Clock
+from bff.base.events import Event, EventKind, Probe
+from bff.policy.verdict import Admitted
+from bff.session.model import Session
+
+if TYPE_CHECKING:
+    from bff.oauth.flows import OAuthClient
+    from bff.session.credentials import CredentialDesk
+    from bff.session.keeper import Keeper
+    from bff.session.pending import PendingCookies
+    from bff.session.signing import Signer
+    from bff.session.store.port import SessionStore
+
+
+class Handoff(Protocol):
+    """Where the door left its verdict: ``take`` gives each one up once, and only in the process that left it."""
+
+    def take(self, token: str) -> Admitted | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    options: AgentOptions
+    client: OAuthClient
+    keeper: Keeper
+    desk: CredentialDesk
+    pending: PendingCookies
+    signer: Signer
+    store: SessionStore
+    clock: Clock
+    probe: Probe
+    pseudonym: Callable[..., str]
+    pages: Pages
+    login_gate: RateGate
+    callback_gate: RateGate
+    backchannel_gate: RateGate
+
+    def tell(self, kind: EventKind, admitted: Admitted, outcome: str = "ok", session: Session | None = None, **fields: str | int) -> None:
+        """Report one security event (PRIV-7), the person and the session as keyed pseudonyms (PRIV-6)."""
+        self.probe(
+            Event(
+                kind,
+                outcome,
+                request_id=admitted.facts.request_id,
+                session="" if session is None else self.pseudonym("session", session.key.hex()),
+                subject="" if session is None else self.pseudonym("subject", session.issuer, session.subject),
+                route=admitted.route.name,
+                fields=fields,
+            )
+        )
+
+
+Handler = Callable[[Parts, Admitted], Awaitable[Response]]
+
+
+def find_session(admitted: Admitted) -> Session | None:
+    """The session this request came with, as the gatekeeper judged it, unless it has ended since."""
+    live = admitted.live
+    return None if live is None else live.session
