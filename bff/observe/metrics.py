@@ -81,7 +81,7 @@ class Metrics:
                 self.sessions_started.inc()
             case EventKind.LOGIN_FAILED:
                 self.logins.labels(_word(event.outcome)).inc()
-            case EventKind.SESSION_ENDED:
+            case EventKind.SESSION_ENDED if "count" not in event.fields:  # with a count it sums up events already counted
                 self.sessions_ended.labels(_word(str(event.fields.get("reason", event.outcome)))).inc()
             case EventKind.TOKEN_REFRESHED:
                 self.refreshes.labels("ok").inc()

@@ -9,7 +9,10 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import chain
 
+from bff.base.clock import SystemClock
+from bff.base.errors import ConfigError
 from bff.policy.routes import METHODS
+from bff.session.store import open_store
 from bff.settings import files
 from bff.settings.findings import Finding
 from bff.settings.model import Settings
@@ -129,7 +132,7 @@ def _check_session(settings: Settings) -> Iterator[Finding]:
     scheme = store.partition(":")[0]
     if scheme in ("redis", "rediss", "valkey", "postgresql"):
         yield Finding(("session", "store"), f"names {scheme}, which is not available in this version", "use sqlite:///path/sessions.db")
-    elif scheme not in ("memory", "sqlite") or (scheme == "memory" and store != "memory:") or store == "sqlite:":
+    elif not _is_store(store):
         yield Finding(("session", "store"), "is not a store", 'write "sqlite:///path/sessions.db" or "memory:"')
     if scheme == "memory" and settings.server.workers > 1:
         yield Finding(
@@ -137,6 +140,14 @@ def _check_session(settings: Settings) -> Iterator[Finding]:
         )
     if session.idle > session.max:
         yield Finding(("session", "idle"), "is longer than session.max", "make idle the shorter one")
+
+
+def _is_store(url: str) -> bool:
+    try:
+        open_store(url, clock=SystemClock())
+    except ConfigError:
+        return False
+    return True
 
 
 def _check_cookie_and_spa(settings: Settings) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from bff.base.errors import ConfigError
+from bff.session.sealing import KeyRing
 from bff.settings.findings import Finding
 from bff.settings.model import Settings
 from bff.settings.sources import Place, read_bounded
@@ -48,8 +49,6 @@ def _read(place: Place, name: str, fix: str) -> Iterator[Finding | str]:
 
 
 def _check_key_ring(settings: Settings) -> Iterator[Finding]:
-    from bff.session.sealing import KeyRing
-
     place: Place = ("session", "keys_file")
     if not settings.session.keys_file:
         yield Finding(place, "is empty", "name a file and write it with: bff keys new")

@@ -141,11 +141,9 @@ def _resolved(section: str, value: Any, base: Path) -> Any:
 
 
 def _resolved_store(store: str, base: Path) -> str:
-    """``sqlite:///abs`` stays; ``sqlite:name`` and ``sqlite://name`` become absolute beside the file."""
-    if not store.startswith("sqlite:"):
-        return store
-    name = store.removeprefix("sqlite:").removeprefix("//")
-    return f"sqlite://{base / name}" if name else store
+    """``sqlite:name`` as an absolute path beside the file; anything else stays as written."""
+    name = store.removeprefix("sqlite:")
+    return f"sqlite://{base / name}" if name != store and name and not name.startswith("/") else store
 
 
 def _tuples(value: Any) -> Any:
