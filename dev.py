@@ -138,6 +138,7 @@ def relock(rest: "list[str]") -> int:
     switches = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-emit-index-url", "--no-header", "--no-config", "-q"]
     lists = {
         "bootstrap.txt": [str(REQUIREMENTS / "bootstrap.in")],
+        "build.txt": [str(REQUIREMENTS / "build.in")],
         "runtime.txt": ["pyproject.toml"],
         "dev.txt": ["pyproject.toml", "--all-extras", "--group", "test"],
         "quality.txt": ["pyproject.toml", "--all-extras", "--group", "test", "--group", "quality"],
