@@ -63,7 +63,7 @@ from bff.proxy.response import read_response as read_response
 MAX_HEAD_BYTES = 32 * 1024
 MAX_LINES = 100
 
-_HEAD_TOO_LARGE: Final = Refusal(431, "head_too_large", f"A request head has at most {MAX_HEAD_BYTES} bytes in {MAX_LINES} lines.", close=True)
+_HEAD_TOO_LARGE: Final = Refusal(431, "head_too_large", f"A head may have {MAX_HEAD_BYTES} bytes in {MAX_LINES} lines.", close=True)
 _BARE_LINE_FEED: Final = malformed("Lines end with CRLF.")
 _DUPLICATE: Final = malformed("A header that may come only once came twice.")
 _UNKNOWN_HOST: Final = Refusal(421, "host_unknown", "This host name is not served here.", close=True)

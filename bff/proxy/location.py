@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from bff.policy.path import judge_path
 from bff.policy.routes import Upstream
-from bff.policy.verdict import Admitted, Refusal
-from bff.proxy.path import judge_path
+from bff.policy.verdict import Admitted
 
 _ABSOLUTE = re.compile(rb"(https?)://([A-Za-z0-9.\-\[\]:]+)(/[^\x00-\x20\x7f-\xff\\#]*)?(#[\x21-\x7e]*)?")
 _PATH_ABSOLUTE = re.compile(rb"(/(?!/)[^\x00-\x20\x7f-\xff\\#]*)(#[\x21-\x7e]*)?")
@@ -30,7 +30,7 @@ def map_location(value: bytes, admitted: Admitted) -> bytes | None:
     path = _PATH_ABSOLUTE.fullmatch(value)
     if path is not None:
         return _map_path(path[1], path[2] or b"", admitted, target.upstream)
-    if _RELATIVE.fullmatch(value) is not None and not isinstance(judge_path(b"/" + value.partition(b"?")[0]), Refusal):
+    if _RELATIVE.fullmatch(value) is not None and judge_path(b"/" + value.partition(b"?")[0]).usable:
         return value
     return None
 
@@ -45,7 +45,7 @@ def _map_path(path_and_query: bytes, fragment: bytes, admitted: Admitted, upstre
     path, mark, query = path_and_query.partition(b"?")
     base = upstream.base_path.encode()
     prefix = admitted.route.path.encode()
-    if not path.startswith(base) or isinstance(judge_path(path), Refusal):
+    if not path.startswith(base) or not judge_path(path).usable:
         return None
     if admitted.route.exact and path != base:
         return None

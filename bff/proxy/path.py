@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from bff.policy.path import PathFinding, judge_path
 from bff.policy.routes import METHODS
 from bff.policy.verdict import Refusal
 
@@ -27,8 +28,6 @@ _SEGMENT = rb"(?!\.{0,2}(?:[/;?]|\Z))[A-Za-z0-9\-._~!$&'()*+,;=:@]+"
 _PLAIN_TARGET = re.compile(rb"((?:/" + _SEGMENT + rb")*/?)(?:\?([!\x22\x24-\x7e]*))?")
 _PATH = re.compile(rb"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*")
 _QUERY = re.compile(rb"[!\x22\x24-\x7e]*")
-_TRIPLE = re.compile(rb"%([0-9A-Fa-f]{2})")
-_UNSAFE_CONTENT = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,44 +91,9 @@ def _read_target(method: str, target: bytes, http_10: bool) -> Start | Refusal:
     path, mark, rest = target.partition(b"?")
     if _PATH.fullmatch(path) is None or _QUERY.fullmatch(rest) is None:
         return _BAD_CHARACTER
-    judged = judge_path(path)
-    if isinstance(judged, Refusal):
-        return judged
-    return Start(method, path.decode(), rest.decode() if mark else None, http_10, judged)
-
-
-def judge_path(path: bytes) -> bool | Refusal:
-    """Look at ``path`` as every next hop might, after zero, one, two… decodings. True if a slash was hidden in an encoding."""
-    hidden_slash = False
-    slashes = path.count(b"/")
-    while True:
-        if _has_bad_segment(path, hidden_slash):
-            return _DOT_SEGMENT
-        decoded = _TRIPLE.sub(_decode_triple, path)
-        if decoded == path:
-            return hidden_slash
-        try:
-            text = decoded.decode()
-        except UnicodeDecodeError:
-            return _BAD_CONTENT
-        if _UNSAFE_CONTENT.search(text):
-            return _BAD_CONTENT
-        hidden_slash = hidden_slash or decoded.count(b"/") != slashes
-        path = decoded
-
-
-def _decode_triple(match: re.Match[bytes]) -> bytes:
-    return bytes((int(match[1], 16),))
-
-
-def _has_bad_segment(path: bytes, empty_allowed: bool) -> bool:
-    segments = path.split(b"/")[1:]
-    last = len(segments) - 1
-    for index, segment in enumerate(segments):
-        name, parameters, _ = segment.partition(b";")
-        if name in (b".", b".."):
-            return True
-        # An encoded slash may make an empty segment (a%2F%2Fb is data on a route that opted in); a raw one may not.
-        if not name and (parameters or index != last) and not empty_allowed:
-            return True
-    return False
+    finding = judge_path(path)
+    if finding is PathFinding.BAD_SEGMENT:
+        return _DOT_SEGMENT
+    if finding is PathFinding.BAD_CONTENT:
+        return _BAD_CONTENT
+    return Start(method, path.decode(), rest.decode() if mark else None, http_10, finding is PathFinding.ENCODED_SLASH)

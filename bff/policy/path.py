@@ -1,0 +1,74 @@
+"""What a path means to everybody who may read it after us (ROUTE-5, ROUTE-6, P5 to P7)."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+_TRIPLE = re.compile(rb"%([0-9A-Fa-f]{2})")
+_UNSAFE_CONTENT = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
+
+
+class PathFinding(Enum):
+    PLAIN = "plain"
+    ENCODED_SLASH = "encoded_slash"
+    BAD_SEGMENT = "bad_segment"
+    BAD_CONTENT = "bad_content"
+
+    @property
+    def usable(self) -> bool:
+        return self in (PathFinding.PLAIN, PathFinding.ENCODED_SLASH)
+
+
+def judge_path(path: bytes) -> PathFinding:
+    """Look at ``path`` (starting with "/") as each next hop might: after zero, one, two… decodings, until nothing changes.
+
+    BAD_SEGMENT: an empty segment that is not the last, or one that is ``.`` or ``..``, alone or before a ``;`` (some servers
+    drop the parameters first). BAD_CONTENT: control characters, a backslash, or not UTF-8. ENCODED_SLASH: usable, but two
+    readers may count its segments differently.
+    """
+    hidden_slash = False
+    slashes = path.count(b"/")
+    while True:
+        if _has_bad_segment(path, empty_allowed=hidden_slash):
+            return PathFinding.BAD_SEGMENT
+        decoded = _TRIPLE.sub(_decode_triple, path)
+        if decoded == path:
+            return PathFinding.ENCODED_SLASH if hidden_slash else PathFinding.PLAIN
+        if _has_unsafe_content(decoded):
+            return PathFinding.BAD_CONTENT
+        hidden_slash = hidden_slash or decoded.count(b"/") != slashes
+        path = decoded
+
+
+def decode_fully(path: bytes) -> str:
+    """``path`` after as many decodings as change it. Only for paths that ``judge_path`` found usable."""
+    decoded = _TRIPLE.sub(_decode_triple, path)
+    while decoded != path:
+        path, decoded = decoded, _TRIPLE.sub(_decode_triple, decoded)
+    return path.decode()
+
+
+def _decode_triple(match: re.Match[bytes]) -> bytes:
+    return bytes((int(match[1], 16),))
+
+
+def _has_unsafe_content(decoded: bytes) -> bool:
+    try:
+        text = decoded.decode()
+    except UnicodeDecodeError:
+        return True
+    return _UNSAFE_CONTENT.search(text) is not None
+
+
+def _has_bad_segment(path: bytes, *, empty_allowed: bool) -> bool:
+    segments = path.split(b"/")[1:]
+    last = len(segments) - 1
+    for index, segment in enumerate(segments):
+        name, parameters, _ = segment.partition(b";")
+        if name in (b".", b".."):
+            return True
+        # An encoded slash may make an empty segment (a%2F%2Fb is data on a route that opted in); a raw one may not.
+        if not name and (parameters or index != last) and not empty_allowed:
+            return True
+    return False
