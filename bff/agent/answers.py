@@ -6,7 +6,6 @@ import base64
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -48,26 +47,24 @@ class Pages:
         html = self._template.render(notice=notice, request_id=request_id, style=self._style)
         answer = Response(html, notice.status, content_type="text/html; charset=utf-8")
         answer.headers["Content-Security-Policy"] = self._csp
-        _retry(answer, notice.retry_after_s)
+        _mark(answer, notice)
         return answer
 
 
-def problem(
-    facts: Facts, status: int, code: str, detail: str, *, retry_after_s: int | None = None, extra: Mapping[str, Any] | None = None
-) -> Response:
-    """An RFC 9457 problem. ``bff`` marks it as ours, so that no client takes it for the API's own (RESP-8)."""
+def problem(facts: Facts, notice: Notice, *, extra: Mapping[str, Any] | None = None) -> Response:
+    """The notice as an RFC 9457 problem, in the shape that the door's own refusals have (RESP-8)."""
     body = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "code": code,
-        "detail": detail,
+        "type": f"urn:bff:error:{notice.code}",
+        "title": notice.title,
+        "status": notice.status,
+        "detail": notice.text,
+        "code": notice.code,
         "request_id": facts.request_id,
         **(extra or {}),
     }
-    answer = json_answer(body, status)
-    answer.headers["Content-Type"] = "application/problem+json"
-    _retry(answer, retry_after_s)
+    answer = json_answer(body, notice.status)
+    answer.headers["Content-Type"] = "application/problem+json; charset=utf-8"
+    _mark(answer, notice)
     return answer
 
 
@@ -84,7 +81,7 @@ def complaint(pages: Pages, facts: Facts, notice: Notice, *, extra: Mapping[str,
     """The same refusal as a page or as a problem, whichever this request can show."""
     if facts.wants_page:
         return pages.render(notice, facts.request_id)
-    return problem(facts, notice.status, notice.code, notice.text, retry_after_s=notice.retry_after_s, extra=extra)
+    return problem(facts, notice, extra=extra)
 
 
 def add_cookies(answer: Response, values: Iterable[str]) -> None:
@@ -113,6 +110,8 @@ def protect(answer: Response, options: AgentOptions) -> Response:
     return answer
 
 
-def _retry(answer: Response, seconds: int | None) -> None:
-    if seconds is not None:
-        answer.headers["Retry-After"] = str(seconds)
+def _mark(answer: Response, notice: Notice) -> None:
+    """``BFF-Error`` tells our refusals from an API's own: no upstream can set it."""
+    answer.headers["BFF-Error"] = notice.code
+    if notice.retry_after_s is not None:
+        answer.headers["Retry-After"] = str(notice.retry_after_s)

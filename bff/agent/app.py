@@ -16,7 +16,7 @@ from quart import Quart, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from bff.agent import routes
-from bff.agent.answers import Notice, Pages, add_cookies, complaint, json_answer, protect
+from bff.agent.answers import Notice, Pages, complaint, json_answer, protect
 from bff.agent.backchannel import backchannel_logout
 from bff.agent.callback import callback
 from bff.agent.files import client_js, openapi_json, spa
@@ -112,8 +112,8 @@ def _add_routes(app: Quart, parts: Parts, handoff: Handoff) -> None:
         admitted: Admitted = g.admitted
         handler = _HANDLERS.get(admitted.route.name)
         if handler is None or admitted.facts.method not in admitted.route.methods:
-            return complaint(parts.pages, admitted.facts, Notice(404, "not_found", "There is nothing here", "This page does not exist."))
-        return finish(parts, admitted, await handler(parts, admitted))
+            return complaint(parts.pages, admitted.facts, Notice(404, "route_unknown", "There is nothing here", "This page does not exist."))
+        return await handler(parts, admitted)
 
     app.add_url_rule("/", "root", answer, methods=_METHODS, defaults={"path": ""}, provide_automatic_options=False)
     app.add_url_rule("/<path:path>", "any", answer, methods=_METHODS, provide_automatic_options=False)
@@ -121,16 +121,6 @@ def _add_routes(app: Quart, parts: Parts, handoff: Handoff) -> None:
     @app.after_request
     async def add_fields(response: Response) -> Response:
         return protect(response, parts.options)
-
-
-def finish(parts: Parts, admitted: Admitted, response: Response) -> Response:
-    """Hand out the ticket re-sealed under the newest key, unless the answer itself sets or clears the session's cookie."""
-    own = {value.partition("=")[0] for value in response.headers.getlist("Set-Cookie")}
-    renewals = list(admitted.set_cookies)
-    if not renewals and admitted.live is not None and admitted.live.session is not None and admitted.live.renew_cookie:
-        renewals = [parts.options.cookie.set_session(admitted.live.renew_cookie)]
-    add_cookies(response, [value for value in renewals if value.partition("=")[0] not in own])
-    return response
 
 
 def _add_failures(app: Quart, parts: Parts) -> None:
@@ -141,7 +131,7 @@ def _add_failures(app: Quart, parts: Parts) -> None:
     @app.errorhandler(HTTPException)
     async def refused(failure: HTTPException) -> Response:
         status = failure.code or 500
-        return _report(parts, status, _HTTP_CODES.get(status, "bad_request"), "The request cannot be answered.")
+        return _report(parts, status, _HTTP_CODES.get(status, "request_malformed"), "The request cannot be answered.")
 
     @app.errorhandler(Exception)
     async def broken(failure: Exception) -> Response:
@@ -151,7 +141,7 @@ def _add_failures(app: Quart, parts: Parts) -> None:
         return _report(parts, 500, BffError.code, BffError.public)
 
 
-_HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 408: "request_timeout", 413: "body_too_large"}
+_HTTP_CODES = {404: "route_unknown", 405: "method_refused", 408: "request_timeout", 413: "body_too_large"}
 
 
 def _report(parts: Parts, status: int, code: str, public: str, retry_after_s: int | None = None) -> Response:

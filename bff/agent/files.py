@@ -36,7 +36,7 @@ async def spa(parts: Parts, admitted: Admitted) -> Response:
     if path is None and facts.wants_page and "." not in facts.path.rpartition("/")[2]:
         path = _find_file(options, "/")
     if path is None:
-        return complaint(parts.pages, facts, Notice(404, "not_found", "There is nothing here", "This page does not exist."))
+        return complaint(parts.pages, facts, Notice(404, "route_unknown", "There is nothing here", "This page does not exist."))
     return await _send(path, options)
 
 

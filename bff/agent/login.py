@@ -18,7 +18,7 @@ async def login(parts: Parts, admitted: Admitted) -> Response:
     """303 to the provider with this login's own sealed cookie; 400 for a query outside the allow-list; 429; 503."""
     facts, options = admitted.facts, parts.options
     if _prefetched(admitted):
-        return _refuse(parts, admitted, Notice(403, "login_not_started", "Sign-in starts with a click", "Nothing was started."))
+        return _refuse(parts, admitted, Notice(403, "login_needs_navigation", "Sign-in starts with a navigation", "Nothing was started."))
     wait = await parts.login_gate.knock(facts.client_ip)
     if wait:
         return _refuse(parts, admitted, too_many(wait))

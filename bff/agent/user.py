@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from quart import Response, request
 
-from bff.agent.answers import json_answer, problem
+from bff.agent.answers import Notice, json_answer, problem
 from bff.agent.parts import Parts
 from bff.base.events import EventKind
 from bff.policy.verdict import Admitted
@@ -21,7 +21,7 @@ async def user(parts: Parts, admitted: Admitted) -> Response:
     """200 with the allow-listed claims and how long the session lasts; 401 problem when signed out. Never a token (PRIV-3)."""
     live, session = _require(admitted)
     if live is None or session is None:
-        return _signed_out(admitted)
+        return _signed_out(parts, admitted)
     return json_answer(describe(parts, live, session))
 
 
@@ -45,7 +45,7 @@ async def sessions(parts: Parts, admitted: Admitted) -> Response:
     """200 with this person's sessions on all devices (SESS-17). Ids are hashes: none of them opens anything."""
     _, session = _require(admitted)
     if session is None:
-        return _signed_out(admitted)
+        return _signed_out(parts, admitted)
     rows = await _own_rows(parts, session)
     return json_answer({"sessions": [_row(row, session) for row in rows]})
 
@@ -54,10 +54,11 @@ async def end_sessions(parts: Parts, admitted: Admitted) -> Response:
     """End one of one's own sessions by ``{"id": …}``, or all but this one by ``{"others": true}``. 200 ``{"ended": n}``."""
     _, session = _require(admitted)
     if session is None:
-        return _signed_out(admitted)
+        return _signed_out(parts, admitted)
     wish = await _read_wish()
     if wish is None:
-        return problem(admitted.facts, 400, "sessions_wish", 'The body must be {"id": "…"} or {"others": true}.')
+        text = 'The body must be {"id": "…"} or {"others": true}.'
+        return problem(admitted.facts, Notice(400, "sessions_wish", "Unclear which session to end", text))
     chosen = [row for row in await _own_rows(parts, session) if _wanted(row, wish, session)]
     for row in chosen:
         ended = await parts.keeper.end(row.key, EndReason.LOGOUT)
@@ -112,6 +113,10 @@ def _require(admitted: Admitted) -> tuple[Live | None, Session | None]:
     return (None, None) if live is None else (live, live.session)
 
 
-def _signed_out(admitted: Admitted) -> Response:
+def _signed_out(parts: Parts, admitted: Admitted) -> Response:
     """The gatekeeper answers this before us; a session that ended between its word and ours ends up here."""
-    return problem(admitted.facts, 401, "unauthenticated", "You are not signed in.")
+    notice = Notice(401, "unauthenticated", "Sign-in required", "You are not signed in.")
+    answer = problem(admitted.facts, notice, extra={"login_url": f"{parts.options.prefix}/login"})
+    # RFC 9110 §15.5.2 demands a challenge; this scheme makes no browser ask for a password (RESP-4).
+    answer.headers["WWW-Authenticate"] = 'Session realm="bff"'
+    return answer

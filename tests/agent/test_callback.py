@@ -271,7 +271,6 @@ async def test_a_burst_of_callbacks_is_held_back(world: World) -> None:
 @pytest.mark.row("COOKIE-16")
 async def test_no_answer_sets_the_same_cookie_twice(world: World) -> None:
     old = world.keeper.add("old")
-    old.renew_cookie = "renewed"
     state = await world.start(live=old)
     answer = await world.come_back(state, live=old)
     names = [value.partition("=")[0] for value in answer.headers.getlist("Set-Cookie")]

@@ -53,7 +53,7 @@ async def test_each_answer_is_described_and_carries_the_protecting_fields(world:
     assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
     assert answer.headers["Strict-Transport-Security"].startswith("max-age=31536000")
     assert answer.headers["Cache-Control"] == ("no-cache" if path.endswith(("js", "json")) else "no-store")
-    if answer.content_type == "application/problem+json":
+    if answer.content_type == "application/problem+json; charset=utf-8":
         _fits_problem(await answer.get_json(force=True), document()["components"]["schemas"]["Problem"])
 
 

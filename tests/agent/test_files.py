@@ -44,7 +44,7 @@ async def test_a_deep_link_gets_the_index_and_a_missing_file_gets_a_404(world: W
     assert (await world.ask("GET", "/orders/7")).status_code == 200
     assert (await world.ask("GET", "/orders/7", page=False)).status_code == 404
     assert (await world.ask("GET", "/gone.js")).status_code == 404
-    assert (await world.ask("GET", "/gone.js", page=False)).content_type == "application/problem+json"
+    assert (await world.ask("GET", "/gone.js", page=False)).content_type == "application/problem+json; charset=utf-8"
 
 
 async def test_files_have_the_type_a_browser_needs_and_hashed_names_are_kept(world: World) -> None:

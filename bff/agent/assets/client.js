@@ -14,7 +14,7 @@
  * @typedef {{ sub: string, session: SessionInfo, [claim: string]: unknown }} User
  * @typedef {{ status: "loading" | "anonymous" | "authenticated", user: User | null, expiresAt: number | null }} Snapshot
  * @typedef {{ type?: string, title?: string, status: number, code?: string, detail?: string, request_id?: string,
- *             acr_values?: string | string[], max_age?: number, scope?: string, login_url?: string }} Problem
+ *             login_url?: string, step_up?: { acr_values: string[], max_age: number | null, scope: string } }} Problem
  * @typedef {{ returnTo?: string, acrValues?: string | string[], maxAge?: number, prompt?: string, loginHint?: string,
  *             uiLocales?: string, scope?: string }} LoginOptions
  */
@@ -180,10 +180,8 @@ export function createBff({ base, csrfHeader = "X-CSRF", onSignedOut, onStepUp }
 
   /** Leave for the stronger sign-in that a problem asked for. What was refused is not repeated: do that after coming back. */
   function stepUp(problem, { returnTo = here() } = {}) {
-    const wish = { returnTo, scope: problem.scope };
-    if (problem.acr_values !== undefined) wish.acrValues = problem.acr_values;
-    if (problem.max_age !== undefined && problem.max_age !== null) wish.maxAge = problem.max_age;
-    location.assign(loginUrl(wish));
+    const { acr_values: acrValues, max_age: maxAge, scope } = problem.step_up ?? {};
+    location.assign(loginUrl({ returnTo, acrValues, maxAge: maxAge ?? undefined, scope }));
   }
 
   /** End the session here, then at the provider. `follow: false` returns the provider's address instead of going there. */
