@@ -1,0 +1,136 @@
+"""Which requirement rows are held by which tests: writes docs/coverage-of-requirements.md, or checks it with ``--check``.
+
+Reads docs/requirements.toml (ids, one line each, and notes on rows without a test) and every Python file under tests/: ids come from
+``@pytest.mark.row("SESS-2", ...)`` on functions, classes, modules (``pytestmark``) and parameters, and from docstrings that start with ids
+("SESS-2, S1: ..."). JavaScript tests name rows in their titles ("SESS-2: ..."). An unknown id is an error: a typing slip must not count.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE, TARGET = ROOT / "docs" / "requirements.toml", ROOT / "docs" / "coverage-of-requirements.md"
+ID = r"[A-Z]+-\d+|[PHRSLJTMDKCF]\d{1,2}"
+LEADING_IDS = re.compile(rf"^((?:{ID})(?:\s*(?:,|and|/)\s*(?:{ID}))*)\s*:")
+SHOWN = 3
+SKIPPED_FOLDERS = {"node_modules", "__pycache__"}
+
+Held = dict[str, list[str]]
+
+
+def main(words: list[str]) -> int:
+    with SOURCE.open("rb") as handle:
+        source = tomllib.load(handle)
+    known = {row for section in source["sections"] for row in section["rows"]}
+    held: Held = {}
+    for row, test in find_all(ROOT / "tests"):
+        held.setdefault(row, []).append(test)
+    unknown = sorted(set(held) - known)
+    if unknown:
+        print(f"tests name rows that docs/requirements.toml does not have: {', '.join(unknown)}", file=sys.stderr)
+        return 1
+    text = render(source["sections"], source.get("notes", {}), held)
+    if "--check" not in words:
+        TARGET.write_text(text)
+    elif not TARGET.exists() or TARGET.read_text() != text:
+        print("docs/coverage-of-requirements.md is stale: python3 docs/tools/rows.py writes it again", file=sys.stderr)
+        return 1
+    print(text.split("\n\n")[2])
+    return 0
+
+
+def find_all(folder: Path) -> Iterator[tuple[str, str]]:
+    """(row, "file::test") for every test under ``folder``."""
+    for path in sorted(folder.rglob("*")):
+        if SKIPPED_FOLDERS & set(path.parts):
+            continue
+        name = path.relative_to(ROOT).as_posix()
+        if path.suffix == ".py":
+            yield from ((row, f"{name}::{test}") for row, test in find_in_python(path.read_text(encoding="utf-8")))
+        elif path.name.endswith((".test.js", ".test.mjs")):
+            titles = re.findall(rf"""\b(?:test|it)\(\s*["'`]((?:{ID})[^"'`]*)""", path.read_text(encoding="utf-8"))
+            yield from ((row, name) for title in titles if (found := LEADING_IDS.match(title)) for row in re.findall(ID, found[1]))
+
+
+def find_in_python(text: str) -> Iterator[tuple[str, str]]:
+    """(row, test name) pairs; rows of a class or module count for each of its tests."""
+    tree = ast.parse(text)
+    marks = [node.value for node in tree.body if isinstance(node, ast.Assign) and _names(node, "pytestmark")]
+    yield from _walk(tree.body, {row for mark in marks for row in rows_named(mark)})
+
+
+def _walk(body: list[ast.stmt], inherited: set[str]) -> Iterator[tuple[str, str]]:
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield from _walk(node.body, inherited | _own(node))
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+            yield from ((row, node.name) for row in sorted(inherited | _own(node)))
+
+
+def _own(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+    marked = {row for decorator in node.decorator_list for row in rows_named(decorator)}
+    leading = LEADING_IDS.match(ast.get_docstring(node) or "")
+    return marked | set(re.findall(ID, leading[1]) if leading else ())
+
+
+def rows_named(expression: ast.expr) -> Iterator[str]:
+    """The string arguments of every ``...row(...)`` call inside ``expression`` (a decorator, a parametrize list, a pytestmark)."""
+    for call in ast.walk(expression):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "row":
+            yield from (item.value for item in call.args if isinstance(item, ast.Constant) and isinstance(item.value, str))
+
+
+def _names(node: ast.Assign, name: str) -> bool:
+    return any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
+
+
+def find_note(notes: dict[str, str], row: str) -> str:
+    """The row's own note, else its family's."""
+    family = row.split("-")[0] if "-" in row else row[0]
+    return notes.get(row) or notes.get(family, "")
+
+
+def render(sections: list[dict[str, object]], notes: dict[str, str], held: Held) -> str:
+    rows = [row for section in sections for row in _rows(section)]
+    with_test = sum(row in held for row in rows)
+    with_note = sum(row not in held and bool(find_note(notes, row)) for row in rows)
+    lines = [
+        "# Requirement rows and the tests that hold them",
+        "Generated by `docs/tools/rows.py` from `docs/requirements.toml` and the tests; CI refuses a stale copy. "
+        "A row counts as held when a test names it; whether that test is good enough is for its reader to judge.",
+        f"{len(rows)} rows: {with_test} held by a test, {with_note} not yet or not applicable (with the reason), "
+        f"{len(rows) - with_test - with_note} open.",
+    ]
+    lines += [_section(section, notes, held) for section in sections]
+    return "\n\n".join(lines) + "\n"
+
+
+def _section(section: dict[str, object], notes: dict[str, str], held: Held) -> str:
+    lines = [f"## {section['title']}", "", "| row | asks | held by |", "| --- | --- | --- |"]
+    for row, title in _rows(section).items():
+        lines.append(f"| {row} | {title.replace('|', '&#124;')} | {_status(row, notes, held)} |")
+    return "\n".join(lines)
+
+
+def _rows(section: dict[str, object]) -> dict[str, str]:
+    rows = section["rows"]
+    return rows if isinstance(rows, dict) else {}
+
+
+def _status(row: str, notes: dict[str, str], held: Held) -> str:
+    tests = list(dict.fromkeys(held.get(row, [])))
+    if tests:
+        more = f" and {len(tests) - SHOWN} more" if len(tests) > SHOWN else ""
+        return ", ".join(f"`{test}`" for test in tests[:SHOWN]) + more
+    note = find_note(notes, row)
+    return f"*{note}*" if note else "open"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
