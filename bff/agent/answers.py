@@ -33,6 +33,9 @@ class Notice:
     retry_after_s: int | None = None
 
 
+NOTHING_HERE = Notice(404, "route_unknown", "There is nothing here", "This page does not exist.")
+
+
 class Pages:
     """Renders notices. No script, autoescape, and a style that the policy allows by its hash alone (SECH-2, L6)."""
 

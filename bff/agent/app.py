@@ -16,7 +16,7 @@ from quart import Quart, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from bff.agent import routes
-from bff.agent.answers import Notice, Pages, complaint, json_answer, protect
+from bff.agent.answers import NOTHING_HERE, Notice, Pages, complaint, json_answer, protect
 from bff.agent.backchannel import backchannel_logout
 from bff.agent.callback import callback
 from bff.agent.files import client_js, openapi_json, spa
@@ -112,7 +112,7 @@ def _add_routes(app: Quart, parts: Parts, handoff: Handoff) -> None:
         admitted: Admitted = g.admitted
         handler = _HANDLERS.get(admitted.route.name)
         if handler is None or admitted.facts.method not in admitted.route.methods:
-            return complaint(parts.pages, admitted.facts, Notice(404, "route_unknown", "There is nothing here", "This page does not exist."))
+            return complaint(parts.pages, admitted.facts, NOTHING_HERE)
         return await handler(parts, admitted)
 
     app.add_url_rule("/", "root", answer, methods=_METHODS, defaults={"path": ""}, provide_automatic_options=False)

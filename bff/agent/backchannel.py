@@ -40,7 +40,7 @@ async def backchannel_logout(parts: Parts, admitted: Admitted) -> Response:
     for session in ended:
         if not _offline(session):
             parts.desk.revoke_later(session)
-    parts.tell(EventKind.BACKCHANNEL_LOGOUT, admitted, opened=len(ended), by="sid" if notice.sid else "sub")
+    parts.tell(EventKind.BACKCHANNEL_LOGOUT, admitted, fields={"opened": len(ended), "by": "sid" if notice.sid else "sub"})
     return Response(b"", 200)
 
 
@@ -48,8 +48,11 @@ async def _read_token() -> str:
     """The one logout_token of a urlencoded body; other fields are ignored (BCLO-1). TokenInvalid for anything else."""
     if request.mimetype != "application/x-www-form-urlencoded":
         raise TokenInvalid("form")
+    body = str(await request.get_data(as_text=True))
+    if not body.isascii():
+        raise TokenInvalid("form")
     try:
-        fields = parse_qsl((await request.get_data()).decode("ascii"), keep_blank_values=True, max_num_fields=32)
+        fields = parse_qsl(body, keep_blank_values=True, max_num_fields=32)
     except ValueError:
         raise TokenInvalid("form") from None
     tokens = [value for name, value in fields if name == "logout_token"]
@@ -91,7 +94,7 @@ def _offline(session: Session) -> bool:
 def _refuse(
     parts: Parts, admitted: Admitted, status: int, error: str, *, retry_after_s: int | None = None, **fields: str
 ) -> Response:
-    parts.tell(EventKind.BACKCHANNEL_LOGOUT_REFUSED, admitted, error, **fields)
+    parts.tell(EventKind.BACKCHANNEL_LOGOUT_REFUSED, admitted, error, fields=fields)
     answer = json_answer({"error": error}, status)
     if retry_after_s is not None:
         answer.headers["Retry-After"] = str(retry_after_s)

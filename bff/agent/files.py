@@ -10,9 +10,9 @@ from urllib.parse import unquote_to_bytes
 
 from quart import Response, request
 from quart.helpers import send_file
-from werkzeug.utils import safe_join
+from werkzeug.security import safe_join
 
-from bff.agent.answers import Notice, complaint, see_other
+from bff.agent.answers import NOTHING_HERE, complaint, see_other
 from bff.agent.logout import STATE_PURPOSE
 from bff.agent.options import AgentOptions
 from bff.agent.parameters import ParameterError, read_query
@@ -36,7 +36,7 @@ async def spa(parts: Parts, admitted: Admitted) -> Response:
     if path is None and facts.wants_page and "." not in facts.path.rpartition("/")[2]:
         path = _find_file(options, "/")
     if path is None:
-        return complaint(parts.pages, facts, Notice(404, "route_unknown", "There is nothing here", "This page does not exist."))
+        return complaint(parts.pages, facts, NOTHING_HERE)
     return await _send(path, options)
 
 

@@ -17,8 +17,6 @@ from bff.session.model import Session
 async def login(parts: Parts, admitted: Admitted) -> Response:
     """303 to the provider with this login's own sealed cookie; 400 for a query outside the allow-list; 429; 503."""
     facts, options = admitted.facts, parts.options
-    if _prefetched(admitted):
-        return _refuse(parts, admitted, Notice(403, "login_needs_navigation", "Sign-in starts with a navigation", "Nothing was started."))
     wait = await parts.login_gate.knock(facts.client_ip)
     if wait:
         return _refuse(parts, admitted, too_many(wait))
@@ -58,14 +56,8 @@ async def _begin(parts: Parts, admitted: Admitted, wish: LoginWish, current: Ses
     )
     answer = see_other(url)
     add_cookies(answer, parts.pending.keep(pending, admitted.facts.cookies))
-    parts.tell(EventKind.LOGIN_STARTED, admitted, session=current, step_up=int(wish.step_up))
+    parts.tell(EventKind.LOGIN_STARTED, admitted, session=current, fields={"step_up": int(wish.step_up)})
     return answer
-
-
-def _prefetched(admitted: Admitted) -> bool:
-    """A browser guessing ahead: no person asked for this (SESS-16)."""
-    names = (b"sec-purpose", b"purpose", b"x-moz")
-    return any(name.lower() in names and b"prefetch" in value.lower() for name, value in admitted.facts.headers)
 
 
 def too_many(wait_s: int) -> Notice:
@@ -74,5 +66,5 @@ def too_many(wait_s: int) -> Notice:
 
 
 def _refuse(parts: Parts, admitted: Admitted, notice: Notice, **fields: str) -> Response:
-    parts.tell(EventKind.REQUEST_REFUSED, admitted, notice.code, **fields)
+    parts.tell(EventKind.REQUEST_REFUSED, admitted, notice.code, fields=fields)
     return complaint(parts.pages, admitted.facts, notice)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from quart import Response
@@ -48,7 +49,15 @@ class Parts:
     callback_gate: RateGate
     backchannel_gate: RateGate
 
-    def tell(self, kind: EventKind, admitted: Admitted, outcome: str = "ok", session: Session | None = None, **fields: str | int) -> None:
+    def tell(
+        self,
+        kind: EventKind,
+        admitted: Admitted,
+        outcome: str = "ok",
+        *,
+        session: Session | None = None,
+        fields: Mapping[str, str | int] = MappingProxyType({}),
+    ) -> None:
         """Report one security event (PRIV-7), the person and the session as keyed pseudonyms (PRIV-6)."""
         self.probe(
             Event(

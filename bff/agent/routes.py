@@ -32,7 +32,7 @@ def agent_routes(prefix: str = "/bff", *, spa: bool = True, spa_upstream: Upstre
         _row(CALLBACK, f"{prefix}/callback", Admission.RETURN_NAVIGATION, "GET"),
         _row(USER, f"{prefix}/user", Admission.API, "GET", session=True),
         _row(SESSIONS, f"{prefix}/sessions", Admission.API, "GET", session=True),
-        _row(SESSIONS_END, f"{prefix}/sessions/end", Admission.API, "POST", session=True),
+        _row(SESSIONS_END, f"{prefix}/sessions/end", Admission.API, "POST", session=True, json_body=True),
         _row(LOGOUT, f"{prefix}/logout", Admission.FORM, "POST"),
         _row(BACKCHANNEL, f"{prefix}/backchannel-logout", Admission.MACHINE, "POST"),
         _row(CLIENT_JS, f"{prefix}/client.js", Admission.OPEN, "GET", "HEAD"),
@@ -45,7 +45,7 @@ def agent_routes(prefix: str = "/bff", *, spa: bool = True, spa_upstream: Upstre
     return rows
 
 
-def _row(name: str, path: str, admission: Admission, *methods: str, session: bool = False) -> Route:
+def _row(name: str, path: str, admission: Admission, *methods: str, session: bool = False, json_body: bool = False) -> Route:
     return Route(
         name=name,
         path=path,
@@ -53,6 +53,7 @@ def _row(name: str, path: str, admission: Admission, *methods: str, session: boo
         methods=frozenset(methods),
         exact=True,
         session=session,
+        json_body=json_body,
         limits=_LIMITS,
         activity=False,
         navigable=admission in (Admission.NAVIGATION, Admission.RETURN_NAVIGATION),

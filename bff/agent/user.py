@@ -64,7 +64,7 @@ async def end_sessions(parts: Parts, admitted: Admitted) -> Response:
         ended = await parts.keeper.end(row.key, EndReason.LOGOUT)
         if ended is not None:
             parts.desk.revoke_later(ended)
-    parts.tell(EventKind.LOGOUT, admitted, session=session, ended=len(chosen))
+    parts.tell(EventKind.LOGOUT, admitted, session=session, fields={"ended": len(chosen)})
     return json_answer({"ended": len(chosen)})
 
 

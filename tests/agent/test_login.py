@@ -138,13 +138,6 @@ async def test_a_provider_that_answers_nonsense_is_a_502(world: World) -> None:
     assert "secret detail" not in await answer.get_data(as_text=True)
 
 
-@pytest.mark.row("SESS-16")
-@pytest.mark.parametrize("header", [(b"Sec-Purpose", b"prefetch;prerender"), (b"Purpose", b"prefetch"), (b"X-Moz", b"prefetch")])
-async def test_a_browser_that_guesses_ahead_starts_no_login(world: World, header: tuple[bytes, bytes]) -> None:
-    assert (await world.ask("GET", "/bff/login", headers=(header,))).status_code == 403
-    assert world.client.begun == []
-
-
 @pytest.mark.row("OPS-5", "D15")
 async def test_a_burst_from_one_client_is_held_back_and_another_client_is_not(world: World) -> None:
     world = _with(world, rates=Rates(login=Rate(per_client=3, together=100)))

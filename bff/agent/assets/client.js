@@ -160,7 +160,7 @@ export function createBff({ base, csrfHeader = "X-CSRF", onSignedOut, onStepUp }
   }
 
   function here() {
-    return location.pathname + location.search;
+    return location.pathname + location.search + location.hash;
   }
 
   /** The address that starts a sign-in, for a link. @param {LoginOptions} [options] */
