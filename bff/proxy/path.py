@@ -14,7 +14,7 @@ Decided once, for all routes:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bff.policy.path import PathFinding, judge_path
 from bff.policy.routes import METHODS
@@ -23,15 +23,14 @@ from bff.policy.verdict import Refusal
 MAX_TARGET_BYTES = 8 * 1024
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^ \r\n\t]+) HTTP/(\d)\.(\d)")
-_SEGMENT = rb"(?!\.{0,2}(?:[/;?]|\Z))[A-Za-z0-9\-._~!$&'()*+,;=:@]+"
-# The overwhelming majority: no percent sign, no empty or dot segment. Everything else takes the long way.
-_PLAIN_TARGET = re.compile(rb"((?:/" + _SEGMENT + rb")*/?)(?:\?([!\x22\x24-\x7e]*))?")
+_SEGMENT = rb"/(?!\.{0,2}(?:[/;? ]))[A-Za-z0-9\-._~!$&'()*+,;=:@]+"
+# The overwhelming majority: no percent sign, no empty or dot segment. Everything else takes the long way, and so does every refusal.
+_PLAIN_LINE = re.compile(rb"([A-Z]{3,8}) ((?:" + _SEGMENT + rb")*/?)(?:\?([!\x22\x24-\x7e]*))? HTTP/1\.([01])")
 _PATH = re.compile(rb"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*")
 _QUERY = re.compile(rb"[!\x22\x24-\x7e]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(NamedTuple):
     """A request line that may be believed."""
 
     method: str
@@ -58,6 +57,16 @@ _BAD_CONTENT = target_refused("The address decodes to control characters, backsl
 
 def read_start(line: bytes) -> Start | Refusal:
     """The request line without its CRLF."""
+    plain = _PLAIN_LINE.fullmatch(line)
+    if plain is not None and len(line) <= MAX_TARGET_BYTES:
+        verb, path, query, minor = plain.groups()
+        name = verb.decode()
+        if path and name in METHODS:
+            return Start(name, path.decode(), None if query is None else query.decode(), minor == b"0", False)
+    return _read_slowly(line)
+
+
+def _read_slowly(line: bytes) -> Start | Refusal:
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         return malformed("The request line is not METHOD SP TARGET SP HTTP/1.1.")
@@ -82,10 +91,6 @@ def _refuse_method(method: bytes) -> Refusal | None:
 
 
 def _read_target(method: str, target: bytes, http_10: bool) -> Start | Refusal:
-    plain = _PLAIN_TARGET.fullmatch(target)
-    if plain is not None and plain[1]:
-        query = None if plain[2] is None else plain[2].decode()
-        return Start(method, plain[1].decode(), query, http_10, False)
     if not target.startswith(b"/"):
         return _NO_ORIGIN_FORM
     path, mark, rest = target.partition(b"?")
