@@ -1,0 +1,321 @@
+"""One HTTP call, from the judged head to the last byte of the answer.
+
+The short way is synchronous: ``Door`` starts an exchange on a resting upstream connection, ``on_data`` finds the whole
+answer in one read, and ``_finish`` hands the connection back. Everything else - waiting for the gatekeeper, connecting,
+bodies in pieces, interim answers, retries, renewals - leaves that way early and meets the same few endings:
+those of bff.proxy.call.
+"""
+
+from __future__ import annotations
+
+from bff.base.errors import UpstreamProtocol
+from bff.policy.facts import Facts
+from bff.policy.verdict import Admitted, Refusal, Verdict
+from bff.proxy.call import BODY, DONE, HEAD, WAIT, Call
+from bff.proxy.challenge import Meaning, read_meaning, step_up_refusal
+from bff.proxy.framing import LAST_CHUNK, ChunkedReader, FramingError, chunk
+from bff.proxy.headers import response_head, switching_head
+from bff.proxy.memo import Reply
+from bff.proxy.refusals import BAD_ANSWER, BODY_MALFORMED, BODY_TOO_LARGE, NO_ANSWER, ROUTE_BUSY, SESSION_BUSY
+from bff.proxy.renewal import renew
+from bff.proxy.response import MAX_RESPONSE_HEAD_BYTES, ResponseHead, read_response
+from bff.proxy.tunnel import Tunnel
+from bff.proxy.upload import BodyTooLarge, Upload
+from bff.proxy.upstream import UpstreamConnection
+
+MAX_INTERIM = 16
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_JOIN_BELOW = 16 * 1024
+
+
+class Exchange(Call):
+    """One call through an upstream connection. Owner: its door, from the head on until ``door.done``."""
+
+    # -- the way to the upstream ------------------------------------------------------------------------------------
+
+    def judge(self, facts: Facts) -> None:
+        """Ask the gatekeeper: at once if everything is at hand, else in this exchange's one coroutine."""
+        self.facts = facts
+        verdict = self.door.house.gatekeeper.judge_now(facts)
+        if verdict is None:
+            self._spawn(self._walk())
+        else:
+            self._ruled(verdict)
+
+    async def _walk(self) -> None:
+        verdict = await self.door.house.gatekeeper.judge(self.facts)
+        self.task = None
+        self._ruled(verdict)
+
+    def _ruled(self, verdict: Verdict) -> None:
+        if isinstance(verdict, Refusal):
+            self.refuse(verdict)
+            return
+        refusal = self._admit(verdict)
+        if refusal is not None:
+            self.refuse(refusal)
+            return
+        connection = None if self.facts.websocket else self.plan.origin.take(replayable=self.plan.replayable)
+        if connection is None:
+            self._spawn(self._connect())
+        else:
+            self.start(connection)
+
+    def _admit(self, admitted: Admitted) -> Refusal | None:
+        """Our own bounds on an admitted request; takes its seat if they allow it."""
+        limits = admitted.route.limits
+        if (self.facts.body_length or 0) > limits.body_bytes:
+            return BODY_TOO_LARGE
+        plan = self.plan = self.door.house.plan(admitted, self.door.edge)
+        if plan.lane.active >= limits.concurrent:
+            return ROUTE_BUSY
+        if plan.seat.active >= limits.concurrent_per_session and admitted.live is not None:
+            return SESSION_BUSY
+        self.seated = True
+        plan.lane.active += 1
+        plan.seat.active += 1
+        self.door.house.remember(self.block, plan)
+        return None
+
+    async def _connect(self) -> None:
+        self.start(await self.plan.origin.connect(self.plan.admitted.route.limits.connect_s))
+
+    def start(self, connection: UpstreamConnection) -> None:
+        """Send the head, and as much of the body as the browser has sent already."""
+        plan, door = self.plan, self.door
+        self.task = None
+        self.connection = connection
+        connection.occupant = self
+        self.stage = HEAD
+        self.moved_at = door.house.monotonic()
+        head = plan.head[0] + self.request_id + plan.head[1] if plan.head[1] else plan.head[0]
+        facts = self.facts
+        if facts.body_length != 0 and self.upload is None:
+            self.upload = Upload(facts, limit=plan.admitted.route.limits.body_bytes)
+            held = door.begin_body()
+            if facts.expect_continue and not held:
+                door.write(CONTINUE)
+            if held:
+                self.on_browser(held, prefix=head)
+                return
+        connection.write(head)
+
+    def on_browser(self, data: bytes, prefix: bytes = b"") -> None:
+        """Body bytes from the browser."""
+        upload, connection = self.upload, self.connection
+        if upload is None or connection is None:
+            return
+        self.moved_at = self.door.house.coarse
+        try:
+            wire = upload.feed(data)
+        except FramingError:
+            self.refuse(BODY_MALFORMED)
+            return
+        except BodyTooLarge:
+            self.refuse(BODY_TOO_LARGE)
+            return
+        self.received = upload.received
+        if upload.done and not self.stopped:
+            self.upload = None
+            self.body_sent = True
+            self.door.end_body(upload.rest)
+        if not self.stopped:
+            connection.write(prefix + wire)
+
+    def on_upstream_full(self) -> None:
+        self.door.pause_reading()
+
+    def on_upstream_ready(self) -> None:
+        self.door.resume_reading()
+
+    # -- the way back -----------------------------------------------------------------------------------------------
+
+    def on_data(self, data: bytes) -> None:
+        """Bytes from the upstream. The common case - a known head and the whole body in one read - ends here."""
+        plan = self.plan
+        if self.stage != HEAD or self.pending or plan.replies is None:
+            self._on_more(data)
+            return
+        end = data.find(b"\r\n\r\n") + 4
+        reply = plan.replies.kept.get(data[:end])
+        if reply is None or self.upload is not None or not self.door.house.keeps_alive:
+            self._on_more(data)
+            return
+        sent = len(data) - end
+        if reply.length != sent or not reply.pooled:
+            self._deliver(reply, data[end:])
+            return
+        self.status = reply.status
+        self.sent = sent
+        self.pooled = True
+        self.door.write(reply.head + data[end:])
+        self._finish(keep_alive=True)
+
+    def _on_more(self, data: bytes) -> None:
+        if self.stage == BODY:
+            self._on_body(data)
+            return
+        self.pending += data
+        while (end := self.pending.find(b"\r\n\r\n") + 4) > 3:
+            block, self.pending = self.pending[:end], self.pending[end:]
+            try:
+                head = read_response(block, method=self.facts.method)
+            except UpstreamProtocol:
+                self.refuse(BAD_ANSWER)
+                return
+            if head.status == 101:
+                self._on_switch(head)
+                return
+            if head.status >= 200:
+                rest, self.pending = self.pending, b""
+                self._on_head(block, head, rest)
+                return
+            self.interim += 1
+            if self.interim > MAX_INTERIM:
+                self.refuse(BAD_ANSWER)
+                return
+        if len(self.pending) > MAX_RESPONSE_HEAD_BYTES:
+            self.refuse(BAD_ANSWER)
+
+    def _on_switch(self, head: ResponseHead) -> None:
+        """101 is believed only as the answer to our own WebSocket handshake (FRAME-11, WS-5)."""
+        connection, plan = self.connection, self.plan
+        if connection is None or not self.facts.websocket:
+            self.refuse(BAD_ANSWER)
+            return
+        try:
+            answer = switching_head(head, plan.admitted, rules=self.door.house.rules, sent_key=plan.websocket_key)
+        except UpstreamProtocol:
+            self.refuse(BAD_ANSWER)
+            return
+        rest, self.pending = self.pending, b""
+        self.connection = None
+        self.stage = DONE
+        if self.tether is not None:
+            self.tether.loose()
+        Tunnel(self, connection, deflate=_has_deflate(head)).open(answer, rest)
+
+    def _on_head(self, block: bytes, head: ResponseHead, rest: bytes) -> None:
+        admitted = self.plan.admitted
+        if head.status == 401 and admitted.credential is not None and not self._on_challenge(block, head, rest):
+            return
+        if self.upload is not None and head.status >= 300:
+            self.stopped = True  # the upstream has decided without the rest of the body: sending it could only lose the answer (BODY-7)
+        plain = self._keeps()
+        try:
+            sent_head = response_head(head, admitted, rules=self.door.house.rules, keep_alive=plain)
+        except UpstreamProtocol:
+            self.refuse(BAD_ANSWER)
+            return
+        reply = Reply(head.status, sent_head, head.length, head.chunked, head.keep_alive, _is_stream(head))
+        if plain and self.plan.replies is not None:
+            self.plan.replies.keep(block, reply)
+        self._deliver(reply, rest)
+
+    def _on_challenge(self, block: bytes, head: ResponseHead, rest: bytes) -> bool:
+        """False if the 401 is dealt with here: a renewal runs, or the user must step up."""
+        meaning, demand = read_meaning(head.headers)
+        if meaning is Meaning.STEP_UP and demand is not None:
+            self.refuse(step_up_refusal(demand))
+            return False
+        if meaning is Meaning.RENEW and self.plan.replayable and not self.renewed and self.plan.live is not None:
+            self.renewed = True
+            self.stage = WAIT
+            if self.connection is not None:
+                self.connection.transport.pause_reading()
+            self._spawn(renew(self, block, head, rest))
+            return False
+        return True
+
+    def resume_original(self, block: bytes, head: ResponseHead, rest: bytes) -> None:
+        """The renewal came to nothing: the upstream's own 401 is the answer."""
+        self.task = None
+        self.stage = HEAD
+        if self.connection is not None:
+            self.connection.transport.resume_reading()
+            self._on_head(block, head, rest)
+
+    async def replay(self, admitted: Admitted) -> None:
+        """Once more with another credential, on another connection."""
+        house = self.door.house
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.origin.discard(connection)
+        self.plan = house.plan(admitted, self.door.edge)
+        origin = self.plan.origin
+        self.start(origin.take(replayable=True) or await origin.connect(admitted.route.limits.connect_s))
+
+    def _deliver(self, reply: Reply, rest: bytes) -> None:
+        self.status = reply.status
+        self.stage = BODY
+        self.stream = reply.stream
+        self.pooled = reply.pooled
+        self.remaining = reply.length
+        self.reader = ChunkedReader() if reply.chunked else None
+        self._on_body(rest, reply.head)
+
+    def _on_body(self, data: bytes, head: bytes = b"") -> None:
+        self.moved_at = self.door.house.coarse
+        if self.remaining is not None:
+            self._on_counted(data, head)
+            return
+        payload, done = data, False
+        if self.reader is not None:
+            try:
+                payload = self.reader.feed(data)
+            except FramingError:
+                self.cut()
+                return
+            done = self.reader.done
+            self.pooled = self.pooled and not self.reader.rest
+        self.sent += len(payload)
+        wire = payload if self.facts.http_10 else chunk(payload) + (LAST_CHUNK if done else b"")
+        if head or wire:
+            self.door.write(head + wire)
+        if done:
+            self._finish(keep_alive=self._keeps())
+
+    def _on_counted(self, data: bytes, head: bytes) -> None:
+        remaining = self.remaining or 0
+        if len(data) > remaining:
+            data = data[:remaining]
+            self.pooled = False  # bytes after the answer: the next exchange must not find them (FRAME-9)
+        self.remaining = remaining - len(data)
+        self.sent += len(data)
+        if head and len(data) > _JOIN_BELOW:
+            self.door.writelines([head, data])
+        elif head or data:
+            self.door.write(head + data if head else data)
+        if self.remaining == 0:
+            self._finish(keep_alive=self._keeps())
+
+    def _keeps(self) -> bool:
+        return self.plan.keep_alive and self.upload is None and self.door.house.keeps_alive and not self.facts.websocket
+
+    def on_upstream_end(self, clean: bool) -> None:
+        """The upstream connection is gone."""
+        connection, self.connection = self.connection, None
+        if self.stage == HEAD:
+            unheard = connection is not None and connection.reused and not self.pending and not self.interim
+            if unheard and self.plan.replayable and not self.retried:
+                self.retried = True  # it rested too long and died: nothing was answered, once more on a fresh one (BODY-6)
+                self.stage = WAIT
+                self.plan = self.door.house.plan(self.plan.admitted, self.door.edge)
+                self._spawn(self._connect())
+            else:
+                self.refuse(NO_ANSWER)
+        elif self.stage == BODY:
+            if clean and self.remaining is None and self.reader is None:
+                if not self.facts.http_10:
+                    self.door.write(LAST_CHUNK)
+                self._finish(keep_alive=self._keeps())
+            else:
+                self.cut()
+
+
+def _is_stream(head: ResponseHead) -> bool:
+    return any(name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream") for name, value in head.headers)
+
+
+def _has_deflate(head: ResponseHead) -> bool:
+    return any(name.lower() == b"sec-websocket-extensions" and b"permessage-deflate" in value for name, value in head.headers)

@@ -1,0 +1,356 @@
+"""What all doors of a worker share: options, memory, pools, counters, and the tick that watches every deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bff.base.clock import Clock
+from bff.policy.facts import Facts
+from bff.policy.routes import Route
+from bff.policy.verdict import Admitted, Refusal, Verdict
+from bff.proxy.answer import refusal_bytes
+from bff.proxy.door import Door
+from bff.proxy.edge import Edge, Network
+from bff.proxy.handoff import Handoff
+from bff.proxy.head import HeadReader
+from bff.proxy.headers import HeaderRules, agent_head, outbound_head
+from bff.proxy.lane import AccessRecord, Lane, Seat
+from bff.proxy.memo import HeadMemo, Plan, Replies
+from bff.proxy.renewal import Renewer
+from bff.proxy.tunnel import GOING_AWAY, Tunnel
+from bff.proxy.upstream import UpstreamPool
+from bff.session.model import Live
+
+log = logging.getLogger("bff.proxy")
+
+TICK_S = 0.25
+MAX_RECORDS = 100_000
+MAX_EDGES = 4096
+MAX_SEATS = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class DoorOptions:
+    """Bounds of the door, seconds and bytes. 0 connections for one address means no such bound; trusted proxies have none.
+
+    ``head_s`` from the first to the last byte of a head; ``idle_s`` between requests; ``body_s`` between pieces of a body;
+    ``stall_s`` without the other side taking a byte; ``linger_*`` what is read and thrown away after the last answer.
+    """
+
+    hosts: frozenset[str]
+    tls: bool = False
+    trusted: tuple[Network, ...] = ()
+    https: bool = False
+    prefix: str = "/bff"
+    clear_cookies: tuple[str, ...] = ()
+    connections: int = 20_000
+    connections_per_address: int = 0
+    head_s: float = 10.0
+    idle_s: float = 75.0
+    body_s: float = 30.0
+    stall_s: float = 90.0
+    linger_s: float = 2.0
+    linger_bytes: int = 32 * 1024 * 1024
+    ping_s: float = 20.0
+    memo_entries: int = 4096
+    memo_bytes: int = 8 * 1024 * 1024
+
+
+class Judge(Protocol):
+    """The gatekeeper, as the door sees it."""
+
+    def judge_now(self, facts: Facts) -> Verdict | None: ...
+
+    async def judge(self, facts: Facts) -> Verdict: ...
+
+
+class Accountable(Protocol):
+    """An exchange or a tunnel at its end."""
+
+    request_id: bytes
+    started: float
+    status: int
+    sent: int
+    received: int
+    facts: Facts
+
+
+Sink = Callable[[Sequence[AccessRecord], Sequence[Lane]], None]
+"""Gets the records since the last call and every lane (their counters only grow). Called by the tick; must be quick."""
+
+
+def no_sink(records: Sequence[AccessRecord], lanes: Sequence[Lane]) -> None:
+    """For those who count nothing."""
+
+
+def always(live: Live) -> bool:
+    """For those whose sessions end only here."""
+    return True
+
+
+class DoorHouse:
+    """Builds a ``Door`` for each connection (it is the protocol factory) and owns what they share.
+
+    ``believes`` says whether a session in memory may still be believed (the store would have told of its end). The tick
+    drops the plans of those that may not be, so that their next request asks the gatekeeper, which asks the store (F36).
+    ``touch`` is called with a Live on each use of an activity route.
+    """
+
+    def __init__(
+        self,
+        *,
+        gatekeeper: Judge,
+        pool: UpstreamPool,
+        handoff: Handoff,
+        desk: Renewer,
+        rules: HeaderRules,
+        options: DoorOptions,
+        clock: Clock,
+        csrf_header: str = "x-csrf",
+        touch: Callable[[Live], None] = lambda live: None,
+        believes: Callable[[Live], bool] = always,
+        sink: Sink = no_sink,
+    ) -> None:
+        self.gatekeeper = gatekeeper
+        self.pool = pool
+        self.handoff = handoff
+        self.desk = desk
+        self.rules = rules
+        self.options = options
+        self.now = clock.now
+        self.monotonic = clock.monotonic
+        self.coarse = clock.monotonic()
+        self.reader = HeadReader(csrf_header=csrf_header)
+        self.memo = HeadMemo(entries=options.memo_entries, total_bytes=options.memo_bytes)
+        self.find_plan = self.memo.find
+        self.keeps_alive = True
+        self.id_prefix = secrets.token_hex(4).encode() + b"-"
+        self.ids = 0
+        self.doors: set[Door] = set()
+        self.lanes: dict[str, Lane] = {}
+        self.refused_unread: dict[str, int] = {}
+        self.records_dropped = 0
+        self._touch = touch
+        self._believes = believes
+        self._sink = sink
+        self._records: list[AccessRecord] = []
+        self._edges: dict[str, Edge] = {}
+        self._addresses: dict[str, int] = {}
+        self._seats: dict[bytes, Seat] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __call__(self) -> Door:
+        return Door(self)
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to tick, on the running loop."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(TICK_S, self._on_tick)
+
+    def stop(self) -> None:
+        """Stop ticking, cut what is left, hand over the last records."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for door in list(self.doors):
+            door.cut_off()
+        self.pool.close()
+        self._flush()
+
+    def begin_drain(self) -> None:
+        """Finish what runs: answers say ``Connection: close``, idle connections close, WebSockets get 1001 (F47, OPS-6)."""
+        self.keeps_alive = False
+        self.forget()
+        for door in list(self.doors):
+            if isinstance(door.exchange, Tunnel):
+                door.exchange.end(GOING_AWAY, "going away")
+            elif not door.head_at:
+                door.close_idle()
+
+    def forget(self) -> None:
+        """Drop every memo: keys or routes were replaced."""
+        self.memo.forget()
+        self.reader.forget()
+        for lane in self.lanes.values():
+            lane.forget()
+
+    @property
+    def active(self) -> int:
+        """Exchanges and tunnels in progress; 0 means drained."""
+        return sum(1 for door in self.doors if door.exchange is not None)
+
+    # -- connections ------------------------------------------------------------------------------------------------
+
+    def edge_of(self, transport: asyncio.Transport) -> Edge:
+        peer = transport.get_extra_info("peername")
+        ip = peer[0].removeprefix("::ffff:").partition("%")[0] if isinstance(peer, tuple) and peer else ""
+        edge = self._edges.get(ip)
+        if edge is None:
+            if len(self._edges) >= MAX_EDGES:
+                self._edges.clear()
+            options = self.options
+            edge = Edge(peer_ip=ip, tls=options.tls, trusted=options.trusted, hosts=options.hosts, via=self.rules.via)
+            self._edges[ip] = edge
+        return edge
+
+    def enter(self, door: Door) -> bool:
+        """Count a connection in. False if it is one too many: it will be told so and closed."""
+        self.doors.add(door)
+        ip = door.edge.peer_ip
+        held = self._addresses.get(ip, 0) + 1
+        self._addresses[ip] = held
+        bound = self.options.connections_per_address
+        return len(self.doors) <= self.options.connections and (not bound or held <= bound or door.edge.peer_trusted)
+
+    def leave(self, door: Door) -> None:
+        self.doors.discard(door)
+        ip = door.edge.peer_ip
+        held = self._addresses.get(ip, 0) - 1
+        if held > 0:
+            self._addresses[ip] = held
+        else:
+            self._addresses.pop(ip, None)
+
+    # -- requests ---------------------------------------------------------------------------------------------------
+
+    def next_id(self) -> bytes:
+        self.ids += 1
+        return b"%b%x" % (self.id_prefix, self.ids)
+
+    def touch(self, plan: Plan) -> None:
+        if plan.touches and plan.live is not None:
+            self._touch(plan.live)
+
+    def plan(self, admitted: Admitted, edge: Edge) -> Plan:
+        """Make an admitted request ready to send."""
+        facts, route = admitted.facts, admitted.route
+        upstream = admitted.target.upstream if admitted.target is not None else None
+        key = b""
+        if upstream is None:
+            head = agent_head(admitted, handoff=self.handoff.deposit(admitted))
+        else:
+            key = base64.b64encode(os.urandom(16)) if facts.websocket else b""
+            head = outbound_head(admitted, rules=self.rules, websocket_key=key)
+        lane = self.lane(route)
+        origin = self.pool.origin(upstream)
+        replies = None
+        if upstream is not None and not facts.http_10 and not facts.websocket and not admitted.set_cookies:
+            replies = lane.replies.setdefault((facts.method == "HEAD", origin), Replies())
+        return Plan(
+            admitted=admitted,
+            edge=edge,
+            origin=origin,
+            head=_split(head, facts),
+            lane=lane,
+            seat=self._seat(admitted),
+            replies=replies,
+            websocket_key=key,
+        )
+
+    def remember(self, block: bytes, plan: Plan) -> None:
+        """Keep a plan for the same bytes to come, if using it again is safe: an API's, without a body, without waiting."""
+        if self.keeps_alive and plan.replies is not None and plan.admitted.facts.body_length == 0 and plan.head[1]:
+            self.memo.keep(block, plan)
+
+    def lane(self, route: Route) -> Lane:
+        """The running state of a route. Counters outlive a reload of the routes; the bounds are always the newest."""
+        lane = self.lanes.get(route.name)
+        if lane is None:
+            lane = self.lanes[route.name] = Lane(route.name)
+        lane.limit = route.limits.concurrent
+        lane.session_limit = route.limits.concurrent_per_session
+        return lane
+
+    def _seat(self, admitted: Admitted) -> Seat:
+        if admitted.judged is None:
+            return Seat()
+        key = admitted.judged.key
+        seat = self._seats.get(key)
+        if seat is None:
+            seat = self._seats[key] = Seat()
+        return seat
+
+    def render(self, refusal: Refusal, facts: Facts | None, request_id: bytes, *, keep_alive: bool) -> bytes:
+        options = self.options
+        return refusal_bytes(
+            refusal,
+            facts,
+            request_id=request_id.decode("ascii"),
+            keep_alive=keep_alive,
+            clear_cookies=options.clear_cookies,
+            https=options.https,
+            prefix=options.prefix,
+        )
+
+    # -- accounts ---------------------------------------------------------------------------------------------------
+
+    def account(self, done: Accountable, plan: Plan | None, now: float, outcome: str) -> None:
+        """Count an exchange that is over, and note it for the access log."""
+        seconds = now - done.started
+        route, session = "", b""
+        if plan is not None:
+            route = plan.lane.name
+            plan.lane.count(done.status, seconds, done.received, done.sent)
+            if plan.judged is not None:
+                session = plan.judged.key
+        if len(self._records) < MAX_RECORDS:
+            self._records.append(
+                (self.now(), done.request_id, done.facts, route, session, done.status, done.received, done.sent, seconds, outcome)
+            )
+        else:
+            self.records_dropped += 1
+
+    def count_unread(self, refusal: Refusal, request_id: bytes) -> None:
+        """A request refused before it was understood: no facts, no route."""
+        self.refused_unread[refusal.code] = self.refused_unread.get(refusal.code, 0) + 1
+        if len(self._records) < MAX_RECORDS:
+            self._records.append((self.now(), request_id, None, "", b"", refusal.status, 0, 0, 0.0, refusal.code))
+
+    # -- the tick ---------------------------------------------------------------------------------------------------
+
+    def _on_tick(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._on_tick)
+        self.tick()
+
+    def tick(self) -> None:
+        """Look at every deadline once. A door whose check fails must not keep the others from theirs."""
+        now = self.coarse = self.monotonic()
+        self.memo.drop_stale(self._believes)
+        for door in list(self.doors):
+            try:
+                door.check(now)
+            except Exception as error:
+                log.error("door check failed: %s", type(error).__name__, exc_info=True)
+                door.transport.abort()
+        self.pool.sweep(now)
+        self._tidy_seats()
+        self._flush()
+
+    def _tidy_seats(self) -> None:
+        if len(self._seats) > MAX_SEATS:
+            self._seats = {key: seat for key, seat in self._seats.items() if seat.active}
+            self.memo.forget()
+
+    def _flush(self) -> None:
+        records, self._records = self._records, []
+        try:
+            self._sink(records, list(self.lanes.values()))
+        except Exception as error:
+            log.error("access sink failed: %s", type(error).__name__, exc_info=True)
+
+
+def _split(head: bytes, facts: Facts) -> tuple[bytes, bytes]:
+    """The head around its request id, so that each use gets an id of its own; whole where a front proxy chose the id."""
+    if any(name.lower() == b"x-request-id" for name, _ in facts.headers):
+        return head, b""
+    before, found, after = head.partition(b"X-Request-Id: " + facts.request_id.encode() + b"\r\n")
+    return (before + b"X-Request-Id: ", b"\r\n" + after) if found else (head, b"")

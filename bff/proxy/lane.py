@@ -1,0 +1,68 @@
+"""What a worker counts while it forwards: per route (Lane), per session (Seat), and one record for each request.
+
+Plain integers and lists: a request costs a few additions here, and the house's tick hands the totals to the metrics
+and the access log a few times a second. Nothing here decides anything but the two concurrency bounds (BODY-9).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+from bff.policy.facts import Facts
+
+if TYPE_CHECKING:
+    from bff.proxy.memo import Replies
+
+LATENCY_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper edges of the latency histogram; one more bucket takes what is slower."""
+
+AccessRecord = tuple[float, bytes, Facts | None, str, bytes, int, int, int, float, str]
+"""(ended_at epoch seconds, request id, facts, route name, session key, status, body bytes received, body bytes sent,
+seconds, outcome). Status 0: the client left before an answer. Outcome: ``ok``, ``aborted`` or a refusal's code.
+The facts hold cookies and queries: whoever formats a record chooses fields, never prints them whole (PRIV-1)."""
+
+REPLIES_KEPT = 256
+
+
+class Lane:
+    """The running state of one route. ``by_class[n]`` counts answers of status n00; ``buckets`` follow LATENCY_BOUNDS_S."""
+
+    __slots__ = ("active", "buckets", "by_class", "by_code", "limit", "name", "received", "replies", "seconds", "sent", "session_limit")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.limit = 0
+        self.session_limit = 0
+        self.active = 0
+        self.by_class = [0] * 6
+        self.by_code: dict[str, int] = {}
+        self.buckets = [0] * (len(LATENCY_BOUNDS_S) + 1)
+        self.seconds = 0.0
+        self.received = 0
+        self.sent = 0
+        self.replies: dict[object, Replies] = {}
+
+    def count(self, status: int, seconds: float, received: int, sent: int) -> None:
+        self.by_class[status // 100 if status < 600 else 5] += 1
+        self.buckets[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
+        self.seconds += seconds
+        self.received += received
+        self.sent += sent
+
+    def count_code(self, code: str) -> None:
+        self.by_code[code] = self.by_code.get(code, 0) + 1
+
+    def forget(self) -> None:
+        """Drop the remembered answers: their framing of this connection, our key names or the configuration changed."""
+        for kept in self.replies.values():
+            kept.kept.clear()
+
+
+class Seat:
+    """How many requests one session has in the house right now."""
+
+    __slots__ = ("active",)
+
+    def __init__(self) -> None:
+        self.active = 0
