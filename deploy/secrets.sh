@@ -23,7 +23,7 @@ if [ ! -e deploy/secrets/client_secret ]; then
   echo "wrote deploy/secrets/client_secret"
 fi
 if [ ! -e deploy/secrets/keys.json ]; then
-  python3 dev.py bff keys new --file "$PWD/deploy/secrets/keys.json"
+  python3 dev.py bff keys new --output "$PWD/deploy/secrets/keys.json"
 fi
 # The container's user (65532) must read these two; nobody else on this machine can enter the folder.
 chmod 0444 deploy/secrets/client_secret deploy/secrets/keys.json
