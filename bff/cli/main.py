@@ -5,32 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from bff import __version__
-from bff.cli.report import CONFIG, OK, TEMPORARY, USAGE, guarded, say_error, say_problem
-
-if TYPE_CHECKING:
-    from bff.settings import Settings
-
-config_option = click.option(
-    "--config",
-    "config",
-    envvar="BFF_CONFIG",
-    default="bff.toml",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Configuration file; also BFF_CONFIG.",
-)
-
-
-def load(config: Path) -> Settings:
-    """The checked settings of ``config`` and the environment."""
-    from bff.settings import load_settings
-
-    return load_settings(config, os.environ)
+from bff.cli.doctor import doctor
+from bff.cli.health import healthcheck
+from bff.cli.init import init
+from bff.cli.keys import keys
+from bff.cli.options import config_option, load
+from bff.cli.report import OK, USAGE, Stop, guarded
+from bff.cli.sessions import sessions
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -56,12 +41,14 @@ def serve(config: Path, check_only: bool) -> int:
 @cli.command()
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="Port of the app on localhost.")
 @click.option("--once", is_flag=True, help="Walk through login, call, refresh and logout without a browser; exit 0 only if all hold.")
-@click.option("--no-browser", is_flag=True, help="Do not open a browser.")
-def demo(port: int, once: bool, no_browser: bool) -> int:
+@click.option("--open", "open_browser", is_flag=True, help="Open a browser.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 16), help="Worker processes.")
+@click.option("--verbose", is_flag=True, help="Show the log of every part.")
+def demo(port: int, once: bool, open_browser: bool, workers: int, verbose: bool) -> int:
     """Development provider, example API, app and BFF on loopback; no set-up."""
     from bff.demo import run
 
-    return run(port=port, once=once, open_browser=not no_browser)
+    return run(port=port, once=once, open_browser=open_browser, workers=workers, verbose=verbose)
 
 
 @cli.command()
@@ -92,6 +79,19 @@ def schema() -> int:
     return OK
 
 
+@cli.command("front-proxy")
+@click.argument("program", type=click.Choice(["nginx", "envoy", "traefik", "caddy", "haproxy"]))
+def front_proxy(program: str) -> int:
+    """Print a working configuration for a front proxy that asks us (not in this version yet)."""
+    raise Stop(
+        USAGE, f"configurations for {program} are not in this version", "let the front proxy forward everything to server.listen instead"
+    )
+
+
+for command in (init, doctor, keys, sessions, healthcheck):
+    cli.add_command(command)
+
+
 def run(arguments: Sequence[str]) -> int:
     """The whole program: parse ``arguments``, run the command, return its exit code. Never raises."""
     debug = "--debug" in arguments or bool(os.environ.get("BFF_DEBUG"))
@@ -101,6 +101,3 @@ def run(arguments: Sequence[str]) -> int:
 def _invoke(arguments: Sequence[str]) -> int:
     outcome = cli.main(args=list(arguments), prog_name="bff", standalone_mode=False)
     return outcome if isinstance(outcome, int) else OK
-
-
-__all__ = ["CONFIG", "OK", "TEMPORARY", "USAGE", "cli", "config_option", "load", "run", "say_error", "say_problem"]

@@ -42,13 +42,13 @@ def check(settings: Settings) -> list[Finding]:
 
 def _check_server(settings: Settings) -> Iterator[Finding]:
     server = settings.server
-    if server.public_origin.plain_and_remote and not server.danger_plain_http_origin:
+    if server.origin.plain_and_remote and not server.danger_plain_http_origin:
         yield Finding(
             ("server", "public_origin"),
             "is plain http on a host that is not loopback",
             "use https, or set server.danger_plain_http_origin = true",
         )
-    if server.tls_cert_file and server.public_origin.scheme == "http":
+    if server.tls_cert_file and server.origin.scheme == "http":
         yield Finding(
             ("server", "tls_cert_file"),
             "gives the door TLS while public_origin is plain http",
@@ -103,7 +103,6 @@ def _check_provider(settings: Settings) -> Iterator[Finding]:
 
 def _check_client_auth(settings: Settings) -> Iterator[Finding]:
     provider = settings.provider
-    place: Place = ("provider", "client_auth")
     if provider.client_auth.startswith("client_secret") and not provider.client_secret and not provider.client_secret_file:
         yield Finding(
             ("provider", "client_secret"),
@@ -114,8 +113,12 @@ def _check_client_auth(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             ("provider", "private_key_file"), "is missing, and client_auth private_key_jwt needs it", "name the file of the private key"
         )
-    if "tls_client_auth" in provider.client_auth:
-        yield Finding(place, "is not available in this version", "use private_key_jwt, client_secret_basic or client_secret_post")
+    if "tls_client_auth" in provider.client_auth and not (provider.client_cert_file and provider.client_key_file):
+        yield Finding(
+            ("provider", "client_cert_file" if provider.client_key_file else "client_key_file"),
+            f"is missing, and client_auth {provider.client_auth} needs certificate and key",
+            "name both files",
+        )
 
 
 def _check_scopes(place: Place, scopes: tuple[str, ...]) -> Iterator[Finding]:
@@ -210,7 +213,7 @@ def _check_route_upstreams(place: Place, route: RouteSettings, settings: Setting
 
 
 def _is_ourselves(url: Url, settings: Settings) -> bool:
-    if url.origin == settings.server.public_origin.origin:
+    if url.origin == settings.server.public_origin:
         return True
     return any(_reaches(url, listen) for listen in (settings.server.listen, settings.server.manage_listen))
 
@@ -287,6 +290,12 @@ def _warnings(settings: Settings) -> Iterator[Finding]:
     yield from files.find_warnings(settings)
     for name in find_dangers(settings):
         yield Finding((name,), "is on: something that should be encrypted is not", "switch it off before real users come")
+    if settings.server.origin.plain_and_remote:
+        yield Finding(
+            ("server", "public_origin"),
+            "is plain http: browsers do not keep our Secure cookies there",
+            "use https; nobody can sign in otherwise",
+        )
 
 
 def find_dangers(settings: Settings) -> list[str]:

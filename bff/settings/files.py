@@ -8,9 +8,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
 from bff.base.errors import ConfigError
+from bff.base.secret import Secret
+from bff.oauth.client_auth import load_private_key
+from bff.oauth.types import ClientIdentity
 from bff.session.sealing import KeyRing
 from bff.settings.findings import Finding
 from bff.settings.model import Settings
@@ -27,7 +28,8 @@ def check(settings: Settings) -> Iterator[Finding]:
         yield from _check_pair(("routes", index), ("client_cert_file", route.client_cert_file), ("client_key_file", route.client_key_file))
     for place, name in named:
         yield from _check_ca(place, name)
-    server = settings.server
+    provider, server = settings.provider, settings.server
+    yield from _check_pair(("provider",), ("client_cert_file", provider.client_cert_file), ("client_key_file", provider.client_key_file))
     yield from _check_pair(("server",), ("tls_cert_file", server.tls_cert_file), ("tls_key_file", server.tls_key_file))
     yield from _check_directory(settings)
 
@@ -73,14 +75,13 @@ def _check_private_key(settings: Settings) -> Iterator[Finding]:
         if isinstance(read, Finding):
             yield read
             continue
+        provider = settings.provider
+        identity = ClientIdentity(provider.client_id, provider.client_auth, private_key_pem=Secret(read), signing_alg=provider.signing_alg)
         try:
-            load_pem_private_key(read.encode(), None)
-        except (ValueError, TypeError):
-            yield Finding(
-                place,
-                "is not an unencrypted private key in PEM",
-                "write it with: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256",
-            )
+            load_private_key(identity)
+        except ConfigError as error:
+            what = error.problems[0].partition(": ")[2]
+            yield Finding(place, f"cannot sign client assertions: {what}", "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256")
 
 
 def _check_ca(place: Place, name: str) -> Iterator[Finding]:

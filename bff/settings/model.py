@@ -23,7 +23,7 @@ from bff.settings.types import (
     Text,
     written,
 )
-from bff.settings.values import Listen, Url
+from bff.settings.values import Listen, Url, read_url
 
 __all__ = ["Cookie", "Listen", "Log", "Provider", "RouteSettings", "Server", "Session", "Settings", "Spa", "Url"]
 
@@ -63,6 +63,11 @@ class Server(Section):
     """On SIGTERM: how long running requests may take to finish after that."""
     danger_plain_http_origin: bool = False
     """Accept a public origin of plain http on a host that is not loopback. Cookies and pages then travel readable."""
+
+    @property
+    def origin(self) -> Url:
+        """The public origin in parts."""
+        return read_url(self.public_origin)
 
 
 class Provider(Section):

@@ -72,7 +72,9 @@ Duration = Annotated[float, PlainValidator(_reader(_once(float, _positive))), _D
 DurationOrZero = Annotated[float, PlainValidator(_reader(_once(float, values.read_duration))), _DURATION_SCHEMA]
 Size = Annotated[int, PlainValidator(_reader(values.read_size)), WithJsonSchema({"type": ["string", "integer"], "examples": ["1MiB"]})]
 ListenText = Annotated[Listen, PlainValidator(_reader(_once(Listen, values.read_listen))), WithJsonSchema({"type": "string"})]
-OriginText = Annotated[Url, PlainValidator(_reader(_once(Url, values.read_origin))), WithJsonSchema({"type": "string", "format": "uri"})]
+OriginText = Annotated[
+    str, BeforeValidator(_reader(lambda value: str(values.read_origin(value)))), WithJsonSchema({"type": "string", "format": "uri"})
+]
 IssuerText = Annotated[str, BeforeValidator(_reader(_check_issuer)), WithJsonSchema({"type": "string", "format": "uri"})]
 """Kept byte for byte: issuers are compared as strings (ISS-1)."""
 UrlText = Annotated[Url, PlainValidator(_reader(_once(Url, values.read_url))), WithJsonSchema({"type": "string", "format": "uri"})]
