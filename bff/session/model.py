@@ -17,7 +17,7 @@ class Grant:
     access_token: Secret
     expires_at: float
     scopes: frozenset[str]
-    token_type: str = "Bearer"
+    token_type: str = "Bearer"  # noqa: S105
     issued_at: float = 0.0
 
 
@@ -69,7 +69,8 @@ class Live:
 
     There is one Live per session and worker for as long as anybody holds it, so who watches must hold it. ``half`` is
     the ticket's half of the record key; ``checked_at`` (monotonic) is when the store last vouched for it;
-    ``stored_seen_at`` is the last activity that the store knows of.
+    ``known_at`` (monotonic) is when this version of the session became known; ``stored_seen_at`` is the last activity
+    that the store knows of.
     """
 
     session: Session | None
@@ -80,6 +81,7 @@ class Live:
     key: bytes = b""
     half: bytes = field(default=b"", repr=False)
     checked_at: float = float("-inf")
+    known_at: float = float("-inf")
     stored_seen_at: float = float("-inf")
 
     @property

@@ -1,0 +1,399 @@
+"""The keeper of sessions: begin, recall, find, update, end. The only place that opens records and that says "ended".
+
+A session that this worker holds is trusted for at most a second without word from the store (FRESH_S): a logout
+anywhere is effective everywhere within that time. Whoever cannot be asked is not a "no": StoreUnavailable, never None.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from bff.base.clock import Clock
+from bff.base.errors import SealBroken, SessionGone, StoreUnavailable
+from bff.base.events import Event, EventKind, Probe, no_probe
+from bff.base.flight import Flights
+from bff.oauth.types import Identity, TokenSet
+from bff.session.build import allowed_claims, bounded, build_session
+from bff.session.cookies import CookiePolicy
+from bff.session.lookup import find_indexed
+from bff.session.model import EndReason, Live, Session
+from bff.session.record import is_current, open_record, seal_record
+from bff.session.rounds import FRESH_S, Rounds
+from bff.session.sealing import KeyRing
+from bff.session.shelf import Shelf
+from bff.session.store.port import Row, SessionStore
+from bff.session.ticket import Ticket, build_ticket, open_ticket, seal_ticket
+
+WRITE_ATTEMPTS = 10
+READ_ATTEMPTS = 5
+MAX_DOOMED = 10_000
+
+
+def ignore_session(session: Session) -> None:
+    """For callers that do nothing with the sessions a login replaces."""
+
+
+class Keeper:
+    """Sessions of one worker over a shared store. ``claims`` is the allow-list (None: all but the ID token's own).
+
+    Mutable state, all owned here: the shelf (bound ``cached``), flights, ends the store has not taken yet (10,000).
+    """
+
+    def __init__(
+        self,
+        *,
+        store: SessionStore,
+        ring: KeyRing,
+        cookie: CookiePolicy,
+        clock: Clock,
+        idle_s: float,
+        max_s: float,
+        claims: frozenset[str] | None,
+        probe: Probe = no_probe,
+        cached: int = 20_000,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._store = store
+        self._ring = ring
+        self._cookie = cookie
+        self._clock = clock
+        self._idle_s = idle_s
+        self._max_s = max_s
+        self._claims = claims
+        self._probe = probe
+        self._shelf = Shelf(cached=cached)
+        self._finding: Flights[str, Live | None] = Flights()
+        self._ending: Flights[bytes, Session | None] = Flights()
+        self._doomed: dict[bytes, EndReason] = {}
+        self._reading: dict[bytes, object] = {}
+        self._rounds = Rounds(
+            store=store,
+            shelf=self._shelf,
+            clock=clock,
+            idle_s=idle_s,
+            probe=probe,
+            pause=pause,
+            check_again=self.check_again,
+            was_changed=self.was_changed,
+            end_doomed=self.end_doomed,
+        )
+
+    async def begin(
+        self,
+        identity: Identity,
+        tokens: TokenSet,
+        *,
+        previous: Sequence[bytes] = (),
+        scopes: Sequence[str] = (),
+        replaced: Callable[[Session], None] = ignore_session,
+    ) -> tuple[Live, str]:
+        """A new session under a new id, whatever the browser held before (SESS-2): the live session and its cookie value.
+
+        Those under the keys ``previous`` are ended first and, where this worker can open them, handed to ``replaced``
+        so that their tokens can be revoked (SESS-3). ``scopes`` are those asked for: they hold where the token answer
+        names none (RFC 6749 §5.1). StoreUnavailable: then nothing began.
+        """
+        for key in previous:
+            old = await self.end(key, EndReason.REPLACED)
+            if old is not None:
+                replaced(old)
+        now, asked_at = self._clock.now(), self._clock.monotonic()
+        longest_s = self._max_s if tokens.session_max_s is None else min(self._max_s, max(0.0, tokens.session_max_s))
+        ticket = build_ticket(now + longest_s)
+        session = build_session(ticket, identity, tokens, scopes=scopes, claims=self.allowed(identity.claims), now=now)
+        live = self._new_live(ticket, session, seen_at=now, checked_at=asked_at)
+        await self._store.insert(seal_record(session, half=ticket.half, ring=self._ring, seen_at=now))
+        value = seal_ticket(ticket, ring=self._ring, cookie=self._cookie)
+        self._shelf.put(value, live)
+        return live, value
+
+    def recall(self, cookie_value: str) -> Live | None:
+        """The hot path: the session behind a cookie value if this worker knows it for sure right now. None means ask ``find``."""
+        live = self._shelf.find(cookie_value)
+        if live is None or (session := live.session) is None:
+            return None
+        monotonic = self._clock.monotonic()
+        if monotonic - live.checked_at > FRESH_S and not self._rounds.vouches(live, monotonic):
+            return None
+        now = self._clock.now()
+        return live if now < session.expires_at and now < live.seen_at + live.idle_s else None
+
+    async def find(self, cookie_value: str) -> Live | None:
+        """The session behind a cookie value; None: there is none (forged, ended, expired). StoreUnavailable.
+
+        One flight per cookie value; a cancelled caller leaves it flying.
+        """
+        live = self.recall(cookie_value)
+        return live if live is not None else await self._finding.join(cookie_value, lambda: self._load(cookie_value))
+
+    async def update(self, live: Live, change: Callable[[Session], Session]) -> Session:
+        """Apply ``change`` to the newest version and store it (compare and set; read again and apply again when another
+        writer was first). What ``change`` raises comes out. SessionGone: a late writer revives nothing (SESS-15).
+
+        Identity, key and start cannot change, and the end can only come nearer (SESS-5). StoreUnavailable: it may or
+        may not have been written.
+        """
+        for _ in range(WRITE_ATTEMPTS):
+            old, asked_at = self._alive(live), self._clock.monotonic()
+            new = bounded(old, change(old))
+            row = seal_record(new, half=live.half, ring=self._ring, seen_at=live.seen_at)
+            if await self._store.replace(row, expected_version=old.version):
+                if self._alive(live).version < new.version:
+                    live.session, live.checked_at, live.known_at = new, asked_at, self._clock.monotonic()
+                return new
+            await self.reread(live)
+        raise StoreUnavailable("a session is written to by too many at once")
+
+    async def reread(self, live: Live) -> Session:
+        """The session as the store has it now. SessionGone, StoreUnavailable."""
+        self._alive(live)
+        if not await self._agree(live, *await self._read(live.key)):
+            raise SessionGone("ended or unreadable")
+        return self._alive(live)
+
+    async def end(self, key: bytes, reason: EndReason) -> Session | None:
+        """End it everywhere; idempotent. Returns it as last stored, if this worker ever opened it (for revocation).
+
+        Here it is over at once, even when the store fails: then StoreUnavailable, and the end is tried again until
+        the store has taken it (F39). A cancelled caller's end goes on.
+        """
+        return await self._ending.join(key, lambda: self._end(key, reason))
+
+    async def end_where(self, *, issuer: str, subject: str = "", sid: str = "", reason: EndReason) -> list[Session]:
+        """End all sessions of a person, or of one of the provider's sessions (SESS-11, SESS-12, PRIV-5). With both, the
+        person's sessions with that sid and those that never had one. Returns those that this worker could open; the
+        event tells how many there were. StoreUnavailable: some may be left, so call again.
+        """
+        ended = []
+        rows = await find_indexed(self._store, self._ring, issuer=issuer, subject=subject, sid=sid)
+        for row in rows:
+            session = await self.end(row.key, reason)
+            if session is not None:
+                ended.append(session)
+        fields = {"reason": reason.value, "count": len(rows), "opened": len(ended)}
+        name = self._ring.pseudonym("subject", issuer, subject) if subject else ""
+        self._probe(Event(EventKind.SESSION_ENDED, subject=name, fields=fields))
+        return ended
+
+    async def find_rows(self, *, issuer: str = "", subject: str = "", sid: str = "", after: bytes = b"", limit: int = 100) -> list[Row]:
+        """Rows for administration, in key order behind ``after``: of a person, of a provider session, or all."""
+        if not subject and not sid:
+            return list(await self._store.list(after=after, limit=limit))
+        rows = await find_indexed(self._store, self._ring, issuer=issuer, subject=subject, sid=sid)
+        return [row for row in rows if row.key > after][:limit]
+
+    def touch(self, live: Live) -> None:
+        """The user did something. Reaches the store within a tenth of the idle limit, a minute at most."""
+        now = self._clock.now()
+        if now > live.seen_at:
+            live.seen_at = now
+            self._rounds.dirty[live.key] = live
+
+    def forget_all(self) -> None:
+        """Keys were reloaded: every cookie has to be opened again. Sessions and their watchers stay as they are."""
+        self._shelf.forget_cookies()
+
+    async def run(self) -> None:
+        """Background work until cancelled: hear of changes, write activity down, notice expiry, purge."""
+        await self._rounds.run()
+
+    async def settle(self) -> None:
+        """Write down every activity that is only known here: for the end of a worker. Raises nothing."""
+        await self._rounds.flush(everything=True)
+
+    def allowed(self, claims: Mapping[str, Any]) -> dict[str, Any]:
+        """The claims that a session may hold (PRIV-2)."""
+        return allowed_claims(claims, self._claims)
+
+    def names_of(self, session: Session) -> tuple[str, str]:
+        """Pseudonyms of session and subject, for events."""
+        return self._name_of(session.key), self._ring.pseudonym("subject", session.issuer, session.subject)
+
+    def finish(self, live: Live, reason: EndReason) -> None:
+        """Over in this worker: nothing recalls it any more, and its watchers are told, once."""
+        session, live.session = live.session, None
+        if session is None:
+            return
+        self._rounds.dirty.pop(live.key, None)
+        self._announce(session, reason)
+        watchers, live.watchers = live.watchers, set()
+        for watcher in watchers:
+            try:
+                watcher(reason)
+            except Exception as error:
+                self._probe(Event(EventKind.SESSION_ENDED, outcome="watcher_failed", fields={"error": type(error).__name__}))
+
+    def was_changed(self, key: bytes | None) -> None:
+        """Reads of ``key`` (None: of any) that are under way may bring what was before the change: they read again."""
+        if key is None:
+            self._reading.clear()
+        else:
+            self._reading.pop(key, None)
+
+    async def check_again(self, live: Live) -> None:
+        """Bring a live session up to what the store says, ending it if need be. StoreUnavailable."""
+        if live.session is not None:
+            await self._agree(live, *await self._read(live.key))
+
+    async def end_doomed(self) -> None:
+        """Try the ends again that the store has not taken. StoreUnavailable."""
+        for key in list(self._doomed):
+            await self._bury(key)
+
+    async def _load(self, cookie_value: str) -> Live | None:
+        opened = self._open_ticket(cookie_value)
+        if opened is None:
+            return None
+        ticket, newest = opened
+        if ticket.key in self._doomed:
+            await self._bury(ticket.key)
+            return None
+        known = self._shelf.find_key(ticket.key)
+        if known is not None and known.session is None:
+            return None
+        row, asked_at = await self._read(ticket.key)
+        # Looked up again: another cookie value of the same session may have brought it in meanwhile.
+        live = self._shelf.find_key(ticket.key) or self._build_live(ticket, row)
+        if live is None:
+            return None
+        self._shelf.put(cookie_value, live)
+        if not await self._agree(live, row, asked_at):
+            return None
+        live.renew_cookie = "" if newest else seal_ticket(ticket, ring=self._ring, cookie=self._cookie)
+        return live if await self._reseal(live, row) else None
+
+    def _open_ticket(self, cookie_value: str) -> tuple[Ticket, bool] | None:
+        """None without asking the store: what we did not seal, or what is over, is cheap to refuse (D15)."""
+        try:
+            ticket, newest = open_ticket(cookie_value, ring=self._ring, cookie=self._cookie)
+        except SealBroken:
+            return None
+        return (ticket, newest) if self._clock.now() < ticket.expires_at else None
+
+    async def _read(self, key: bytes) -> tuple[Row | None, float]:
+        """The row, and when it was asked for (monotonic): the answer is true of some moment after that."""
+        for _ in range(READ_ATTEMPTS):
+            asked_at = self._clock.monotonic()
+            mark = self._reading[key] = object()
+            try:
+                row = await self._store.get(key)
+            finally:
+                unchanged = self._reading.pop(key, None) is mark
+            if unchanged:
+                break
+        return row, asked_at
+
+    def _build_live(self, ticket: Ticket, row: Row | None) -> Live | None:
+        if row is None:
+            return None
+        try:
+            session = open_record(row, half=ticket.half, ring=self._ring)
+        except SealBroken:
+            return None
+        return self._new_live(ticket, session, seen_at=row.seen_at, checked_at=float("-inf"))
+
+    def _new_live(self, ticket: Ticket, session: Session, *, seen_at: float, checked_at: float) -> Live:
+        return Live(
+            session,
+            seen_at=seen_at,
+            idle_s=self._idle_s,
+            key=ticket.key,
+            half=ticket.half,
+            checked_at=checked_at,
+            known_at=self._clock.monotonic(),
+            stored_seen_at=seen_at,
+        )
+
+    async def _agree(self, live: Live, row: Row | None, asked_at: float) -> bool:
+        """Take in what the store said at ``asked_at``. False when there is no session to be had from it."""
+        session = live.session
+        if session is None:
+            return False
+        if row is None:
+            self.finish(live, self._why_over(live, session.expires_at) or EndReason.ELSEWHERE)
+            return False
+        live.stored_seen_at = max(live.stored_seen_at, row.seen_at)
+        live.seen_at = max(live.seen_at, row.seen_at)
+        over = self._why_over(live, row.expires_at)
+        if over is None and row.version < session.version and asked_at > live.known_at:
+            # A store that shows less than we have seen was restored or replays: what else has it forgotten? (4.3, F42)
+            over = EndReason.ELSEWHERE
+        if over is not None:
+            with suppress(StoreUnavailable):  # over it is; the end is noted and tried again
+                await self.end(live.key, over)
+            return False
+        return self._take_in(live, session, row, asked_at)
+
+    def _take_in(self, live: Live, session: Session, row: Row, asked_at: float) -> bool:
+        if row.version < session.version:
+            return True  # an answer that our own newer write overtook
+        if row.version > session.version:
+            try:
+                live.session = open_record(row, half=live.half, ring=self._ring)
+            except SealBroken:
+                live.checked_at = float("-inf")  # F44: written by a release or key we do not know: absent here, but not ended
+                return False
+            live.known_at = self._clock.monotonic()
+        live.checked_at = max(live.checked_at, asked_at)
+        return True
+
+    def _why_over(self, live: Live, expires_at: float) -> EndReason | None:
+        now = self._clock.now()
+        if now >= expires_at:
+            return EndReason.EXPIRED
+        return EndReason.IDLE if now >= live.idle_until else None
+
+    async def _reseal(self, live: Live, row: Row | None) -> bool:
+        """Write a record again that an old key sealed, so that the key can retire (COOKIE-20). False: it is gone."""
+        if row is None or is_current(row, ring=self._ring):
+            return True
+        with suppress(StoreUnavailable):
+            try:
+                await self.update(live, lambda session: session)
+            except SessionGone:
+                return False
+        return True
+
+    async def _end(self, key: bytes, reason: EndReason) -> Session | None:
+        live = self._shelf.find_key(key)
+        session = live.session if live is not None else None
+        if len(self._doomed) < MAX_DOOMED:
+            self._doomed[key] = reason
+        if live is not None:
+            self.finish(live, reason)
+        if live is not None and session is not None:
+            session = await self._latest(live, session)
+        deleted = await self._bury(key)
+        if deleted and session is None:
+            self._probe(Event(EventKind.SESSION_ENDED, session=self._name_of(key), fields={"reason": reason.value}))
+        return session
+
+    async def _latest(self, live: Live, session: Session) -> Session:
+        """The session as stored just before its end: another worker may have renewed its tokens (F10)."""
+        row = await self._store.get(live.key)
+        if row is None or row.version <= session.version:
+            return session
+        with suppress(SealBroken):
+            return open_record(row, half=live.half, ring=self._ring)
+        return session
+
+    async def _bury(self, key: bytes) -> bool:
+        deleted = await self._store.delete(key)
+        self._doomed.pop(key, None)
+        return deleted
+
+    def _announce(self, session: Session, reason: EndReason) -> None:
+        name, subject = self.names_of(session)
+        self._probe(Event(EventKind.SESSION_ENDED, session=name, subject=subject, fields={"reason": reason.value}))
+
+    def _name_of(self, key: bytes) -> str:
+        return self._ring.pseudonym("session", key.hex())
+
+    @staticmethod
+    def _alive(live: Live) -> Session:
+        if live.session is None:
+            raise SessionGone("ended")
+        return live.session

@@ -1,0 +1,108 @@
+"""The SQLite store's tables, and the checks a file must pass before it is believed.
+
+A file that was copied, restored or swapped may hold sessions that have been logged out since (attack F42). It is
+known by its inode, which the file remembers, or by a change log that went backwards: its sessions are dropped and its
+epoch moves on. Not noticed: an in-place restore while nothing runs. Restore the key ring only, never the sessions.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from bff.base.errors import StoreUnavailable
+
+SCHEMA_VERSION = 1
+EPOCH_SHIFT = 40
+"""A change cursor is epoch << 40 | sequence: one number that never goes backwards."""
+
+READ_BUSY_MS = 200
+WRITE_BUSY_MS = 2000
+WAL_LIMIT_BYTES = 16 * 1024 * 1024
+
+_TABLES = (
+    "CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE sessions (key BLOB PRIMARY KEY, version INTEGER NOT NULL, sealed BLOB NOT NULL,"
+    " created_at REAL NOT NULL, seen_at REAL NOT NULL, expires_at REAL NOT NULL)",
+    "CREATE INDEX sessions_by_end ON sessions (expires_at)",
+    "CREATE INDEX sessions_by_activity ON sessions (seen_at)",
+    "CREATE TABLE blind (idx BLOB NOT NULL, key BLOB NOT NULL, PRIMARY KEY (idx, key)) WITHOUT ROWID",
+    "CREATE INDEX blind_by_key ON blind (key)",
+    "CREATE TABLE changed (seq INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB NOT NULL, at REAL NOT NULL)",
+    "CREATE TABLE once (name BLOB PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE leases (name BLOB PRIMARY KEY, holder BLOB NOT NULL, until REAL NOT NULL) WITHOUT ROWID",
+    "INSERT INTO changed (key, at) VALUES (x'', 0)",
+    "INSERT INTO facts VALUES ('epoch', 1), ('inode', 0), ('ping', 0)",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+
+
+def create_file(path: Path) -> int:
+    """Make sure the file is there, readable by its owner alone, and return its inode. OSError."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        status = os.fstat(descriptor)
+        if status.st_mode & 0o077 and status.st_uid == os.geteuid():
+            os.fchmod(descriptor, 0o600)
+        return status.st_ino
+    finally:
+        os.close(descriptor)
+
+
+def open_connection(path: Path, *, busy_ms: int) -> sqlite3.Connection:
+    """A connection in autocommit mode. ``secure_delete`` overwrites what is deleted (PRIV-4)."""
+    connection = sqlite3.connect(path, timeout=busy_ms / 1000, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
+        connection.execute("PRAGMA journal_mode = WAL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def prepare(connection: sqlite3.Connection, inode: int) -> None:
+    """Create the tables, or check that they are ours and belong to this very file. sqlite3.Error, StoreUnavailable."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            for statement in _TABLES:
+                connection.execute(statement)
+        elif version != SCHEMA_VERSION:
+            raise StoreUnavailable(f"the session file has schema {version}, this release reads {SCHEMA_VERSION}")
+        known = connection.execute("SELECT value FROM facts WHERE name = 'inode'").fetchone()[0]
+        if known != inode:
+            _adopt_file(connection, inode, copied=known != 0)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def forget_sessions(connection: sqlite3.Connection, *, epoch: int) -> None:
+    """Drop every session of a file whose past we cannot trust; cursors of before become "anything may have changed"."""
+    connection.execute("DELETE FROM sessions")
+    connection.execute("DELETE FROM blind")
+    connection.execute("UPDATE facts SET value = ? WHERE name = 'epoch'", (epoch,))
+
+
+def read_position(connection: sqlite3.Connection) -> int:
+    """The newest cursor."""
+    epoch, sequence = connection.execute(
+        "SELECT (SELECT value FROM facts WHERE name = 'epoch'), (SELECT seq FROM sqlite_sequence WHERE name = 'changed')"
+    ).fetchone()
+    return int(epoch) << EPOCH_SHIFT | int(sequence)
+
+
+def _adopt_file(connection: sqlite3.Connection, inode: int, *, copied: bool) -> None:
+    if copied:
+        check = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if check != "ok":
+            raise StoreUnavailable("the session file is damaged")
+        epoch = connection.execute("SELECT value FROM facts WHERE name = 'epoch'").fetchone()[0]
+        forget_sessions(connection, epoch=epoch + 1)
+    connection.execute("UPDATE facts SET value = ? WHERE name = 'inode'", (inode,))
