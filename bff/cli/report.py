@@ -60,6 +60,9 @@ def _explain(error: Exception) -> int:
             for line in error.problems:
                 say_problem(line)
             return CONFIG
+        case click.exceptions.NoArgsIsHelpError():
+            click.echo(error.format_message(), err=True)
+            return USAGE
         case click.ClickException():
             say_error(error.format_message(), _usage_hint(error))
             return USAGE

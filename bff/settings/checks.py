@@ -173,7 +173,8 @@ def _check_routes(settings: Settings) -> Iterator[Finding]:
     seen: dict[tuple[str, bool], int] = {}
     for index, route in enumerate(settings.routes):
         place: Place = ("routes", index)
-        first = seen.setdefault((route.path, route.exact), index)
+        key = route.path if route.exact else route.path.rstrip("/")
+        first = seen.setdefault((key, route.exact), index)
         if first != index:
             yield Finding((*place, "path"), f"is the same as that of routes[{first}]", "give each route its own path")
         yield from _check_route_path(place, route, settings)

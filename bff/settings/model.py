@@ -176,8 +176,6 @@ class Limits(Section):
 
     max_body: Size = written("100MiB")
     """Largest request body, unless the route says otherwise."""
-    max_pending_logins: Annotated[int, Field(ge=1, le=20)] = 7
-    """Logins one browser may have under way; the oldest goes first."""
 
 
 class Settings(Section):

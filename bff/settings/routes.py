@@ -138,38 +138,52 @@ class RouteSettings(Section):
         return self.users_token or self.session or by_policy
 
 
-def build_upstream(url: Url, route: RouteSettings) -> Upstream:
-    """``url`` with a base path whose trailing slash matches the route's prefix."""
-    base = url.path.rstrip("/") + ("/" if route.path.endswith("/") else "")
+def build_upstream(url: Url, route: RouteSettings, *, path: str) -> Upstream:
+    """``url`` for a row of the table at ``path``: its base path ends with a slash exactly where ``path`` does."""
+    base = url.path if route.exact else url.path.rstrip("/") + ("/" if path.endswith("/") else "")
     return Upstream(
         scheme=url.scheme,
         host=url.host,
         port=url.port,
-        base_path=(url.path if route.exact else base) or "/",
+        base_path=base or "/",
         ca_file=route.ca_file,
         client_cert_file=route.client_cert_file,
         client_key_file=route.client_key_file,
     )
 
 
+def build_routes(route: RouteSettings, *, default_body_bytes: int) -> list[Route]:
+    """The rows of the route table that ``route`` asks for: one, or two for a prefix without a final slash whose API sits at
+    the root. There ``/api`` alone must become ``/`` and ``/api/x`` must become ``/x``, which no single replacement does.
+    """
+    if route.exact or route.path.endswith("/") or all(url.path.rstrip("/") for url in route.upstreams):
+        return [_build_row(route, route.path, exact=route.exact, body_bytes=default_body_bytes)]
+    below = _build_row(route, route.path + "/", exact=False, body_bytes=default_body_bytes)
+    return [_build_row(route, route.path, exact=True, body_bytes=default_body_bytes), below]
+
+
 def build_route(route: RouteSettings, *, default_body_bytes: int) -> Route:
-    """The row of the route table that ``route`` asks for."""
+    """The row that takes all below ``route``'s path: for callers that can do with one."""
+    return build_routes(route, default_body_bytes=default_body_bytes)[-1]
+
+
+def _build_row(route: RouteSettings, path: str, *, exact: bool, body_bytes: int) -> Route:
     table: Mapping[str, Url] = route.upstream_by_claim.table if route.upstream_by_claim else {}
     first = route.upstream or next(iter(table.values()))
     return Route(
         name=route.name or route.path,
-        path=route.path,
+        path=path,
         admission=Admission.API,
         methods=frozenset(route.methods),
-        upstream=build_upstream(first, route),
-        exact=route.exact,
+        upstream=build_upstream(first, route, path=path),
+        exact=exact,
         token=route.token,
         session=route.needs_session,
         audience=route.audience,
         policy=_build_policy(route),
         claim=route.upstream_by_claim.claim if route.upstream_by_claim else "",
-        by_claim={value: build_upstream(url, route) for value, url in table.items()},
-        limits=_build_limits(route, default_body_bytes),
+        by_claim={value: build_upstream(url, route, path=path) for value, url in table.items()},
+        limits=_build_limits(route, body_bytes),
         forward_cookies=frozenset(route.forward_cookies),
         return_cookies=frozenset(route.return_cookies),
         encoded_slash=route.encoded_slash,
