@@ -115,11 +115,16 @@ class Keeper:
         live = self._shelf.find(cookie_value)
         if live is None or (session := live.session) is None:
             return None
-        monotonic = self._clock.monotonic()
-        if monotonic - live.checked_at > FRESH_S and not self._rounds.vouches(live, monotonic):
+        if not self.believes(live):
             return None
         now = self._clock.now()
         return live if now < session.expires_at and now < live.seen_at + live.idle_s else None
+
+    def believes(self, live: Live) -> bool:
+        """Whether what this worker holds of ``live`` may be used without asking the store: it was read within the last second, or
+        the store has been telling us of every change since (design: "Invalidation")."""
+        monotonic = self._clock.monotonic()
+        return monotonic - live.checked_at <= FRESH_S or self._rounds.vouches(live, monotonic)
 
     async def find(self, cookie_value: str) -> Live | None:
         """The session behind a cookie value; None: there is none (forged, ended, expired). StoreUnavailable.
