@@ -118,7 +118,7 @@ class Wire:
         if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
             raise ProviderMisbehaved(f"{where}: a content coding we did not ask for")
         body = bytearray()
-        async for piece in response.aiter_raw():
+        async for piece in response.aiter_bytes():
             body += piece
             if len(body) > self._max_bytes:
                 raise ProviderMisbehaved(f"{where}: more than {self._max_bytes} bytes")
