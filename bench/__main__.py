@@ -21,8 +21,8 @@ SCENARIOS = [
     Scenario("unseen", "a header line never seen before on every request: the memo of head blocks always misses", script="unseen.lua"),
     Scenario("large", "100 KiB answers", path=LARGE),
     Scenario("128 connections", "219-byte JSON over 128 connections", connections=128),
-    Scenario("sqlite", "as small, sessions in SQLite", store="sqlite"),
-    Scenario("two workers", "two workers, nothing pinned", workers=2, pinned=False),
+    Scenario("sqlite", "as small, sessions in SQLite", store="sqlite", only_ours=True),
+    Scenario("two workers", "two workers, nothing pinned, sessions in SQLite", workers=2, pinned=False, store="sqlite"),
 ]
 
 
@@ -37,10 +37,9 @@ def main(words: Sequence[str] | None = None) -> int:
     chosen = [one for one in variants() if not options.only or any(word in one.name for word in options.only)]
     wanted = [one for one in SCENARIOS if not options.scenario or one.name in options.scenario]
     results: dict[str, list[Series]] = {}
-    for setup in {(one.workers, one.pinned, one.store) for one in wanted}:
-        together = [one for one in wanted if (one.workers, one.pinned, one.store) == setup]
-        only_ours = setup[2] != "memory"
-        results |= _run([one for one in chosen if one.name == OURS or not only_ours], together, options)
+    for setup in dict.fromkeys((one.workers, one.pinned, one.store, one.only_ours) for one in wanted):
+        together = [one for one in wanted if (one.workers, one.pinned, one.store, one.only_ours) == setup]
+        results |= _run([one for one in chosen if one.name == OURS or not together[0].only_ours], together, options)
     return _finish({one.name: results[one.name] for one in wanted if one.name in results}, wanted, options)
 
 
@@ -71,8 +70,8 @@ def _run(chosen: list[Variant], scenarios: list[Scenario], options: argparse.Nam
         if not options.keep:
             stack.callback(_remove, directory)
         directory.chmod(0o755)
-        pins = ("0", "1") if first.pinned else (None, None)
-        place = Place(directory, free_port(), *pins, workers=first.workers, sessions=sessions, store=first.store)
+        ours, theirs = ("0", "1") if first.pinned else (None, None)
+        place = Place(directory, free_port(), ours, theirs, workers=first.workers, sessions=sessions, store=first.store)
         stack.callback(nginx.start_upstream(place, place.upstream_port).stop)
         running = dict(_start(chosen, place, stack))
         return {one.name: _measure(one, running, place, options) for one in scenarios}
@@ -87,6 +86,8 @@ def _start(chosen: list[Variant], place: Place, stack: ExitStack) -> list[tuple[
             _say(f"{variant.name}: left out, {reason}")
             continue
         stack.callback(running.group.stop)
+        if running.helper:
+            stack.callback(running.helper.stop)
         broken = load.check_echo(running)
         if broken:
             raise SystemExit(f"{variant.name}: {'; '.join(broken)} (see {place.directory})")

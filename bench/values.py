@@ -32,17 +32,17 @@ class Running:
     """A started variant. ``cookies`` are Cookie header values, one per session; ``headers`` go with every request.
 
     ``token`` says that the upstream must see a bearer token and must not see the session cookie ``cookie_name``;
-    ``flaws`` name the parts of that promise a peer is known to break.
+    ``flaws`` name the parts of that promise a peer is known to break. ``helper`` (a provider) is stopped with it and charged to nobody.
     """
 
     port: int
     group: Group
     cookies: list[str]
+    helper: Group | None = None
     headers: dict[str, str] = field(default_factory=dict)
     token: bool = True
     cookie_name: str = ""
     flaws: tuple[str, ...] = ()
-    host: str = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,7 @@ class Scenario:
     workers: int = 1
     pinned: bool = True
     store: str = "memory"
+    only_ours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
