@@ -92,8 +92,8 @@ def run(settings: Settings, config_path: Path | None) -> int:
 
 
 def _supervise(configuration: Configuration, listeners: list[socket.socket], folder: Path) -> int:
-    from bff.assembly import run_worker
     from bff.observe.logs import configure_logs
+    from bff.worker import run_worker
 
     settings = configuration.settings
     log = configure_logs(format=settings.log.format, level=settings.log.level)

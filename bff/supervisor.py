@@ -90,6 +90,8 @@ class Supervisor:
             code = 70
             try:
                 code = self.work(slot.number, lifeline)
+            except BaseException as error:
+                self.say("worker_failed", {"worker": slot.number, "error": f"{type(error).__name__}: {error}"})
             finally:
                 # No way back into the supervisor's stack, whatever happened.
                 os._exit(code)

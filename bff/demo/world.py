@@ -179,6 +179,8 @@ def _fork(work: Callable[[], int], *, closing: tuple[socket.socket, ...]) -> int
         code = work()
     except KeyboardInterrupt:
         code = 0
+    except BaseException as error:  # the child's last word: nothing above it would tell
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
     finally:
         os._exit(code)
 
@@ -214,13 +216,14 @@ async def _serve_api(world: World, sock: socket.socket, stop: asyncio.Event) -> 
     sys.path.insert(0, str(example_folder().parent))
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
+
     from spa_example.api import build_api
 
     config = Config()
     config.bind = [f"fd://{sock.detach()}"]
     config.errorlog = None
     config.graceful_timeout = 0.2
-    await serve(build_api(issuer=world.provider, audience=AUDIENCE), config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
+    await serve(build_api(issuer=world.provider, audience=AUDIENCE), config, shutdown_trigger=stop.wait)
 
 
 def _wait_ready(url: str, children: list[int]) -> None:

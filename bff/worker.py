@@ -1,0 +1,164 @@
+"""A worker's life: open, serve, reload on SIGHUP, drain on SIGTERM, close in the reverse order.
+
+Order at the end (OPS-6): not ready → wait ``drain_delay`` so that load balancers notice → stop accepting → finish what runs, at most
+``grace`` → sockets, agent, sessions' last activity, store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+from hypercorn.typing import ASGIFramework
+
+from bff.assembly import Worker, build_table, build_worker, load_certificate, read_ring
+from bff.base.clock import SystemClock
+from bff.base.errors import BffError, ConfigError
+from bff.observe.logs import configure_logs
+
+if TYPE_CHECKING:
+    from bff.serve import Configuration
+
+BACKLOG = 4096
+
+
+async def run_worker(
+    configuration: Configuration, door_socket: socket.socket, manage_socket: socket.socket, *, folder: Path, lifeline: int
+) -> int:
+    """Serve until SIGTERM or until the supervisor is gone; 0. ConfigError, StoreUnavailable at start."""
+    settings = configuration.settings
+    log = configure_logs(format=settings.log.format, level=settings.log.level)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    agent_socket = folder / "agent.sock"
+    worker = build_worker(settings, clock=SystemClock(), log=log, write=_write_out, agent_socket=str(agent_socket))
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)  # the terminal's Ctrl-C reaches the supervisor, which sends SIGTERM
+    loop.add_signal_handler(signal.SIGHUP, lambda: _reload(worker, configuration))
+    loop.add_reader(lifeline, stop.set)
+    await worker.store.ping()
+    async with _serving(worker, door_socket, manage_socket, agent_socket) as close_door:
+        gc.collect()
+        gc.freeze()
+        log.info("serving", pid=os.getpid(), listen=str(settings.server.listen))
+        await stop.wait()
+        await _drain(worker, close_door)
+    return 0
+
+
+@contextlib.asynccontextmanager
+async def _serving(
+    worker: Worker, door_socket: socket.socket, manage_socket: socket.socket, agent_socket: Path
+) -> AsyncIterator[Callable[[], None]]:
+    """Everything running; yields what stops the door from accepting."""
+    ended = asyncio.Event()
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(worker.store.close)
+        stack.push_async_callback(worker.wire.close)
+        stack.push_async_callback(worker.directory.close)
+        stack.push_async_callback(worker.desk.close, 5.0)
+        stack.push_async_callback(worker.keeper.settle)
+        for work in (worker.keeper.run, worker.directory.run):
+            stack.push_async_callback(_cancel, asyncio.ensure_future(work()))
+        private = _private_socket(agent_socket)
+        servers = [_hypercorn(worker.agent, private, ended), _hypercorn(worker.management, manage_socket.dup(), ended)]
+        for server in servers:
+            stack.push_async_callback(_finish, asyncio.ensure_future(server))
+        stack.callback(ended.set)
+        stack.callback(worker.house.stop)
+        door = await _open_door(worker, door_socket.dup())
+        worker.house.start()
+        stack.callback(door.close)
+        yield door.close
+
+
+async def _open_door(worker: Worker, sock: socket.socket) -> asyncio.Server:
+    loop = asyncio.get_running_loop()
+    if sock.family == socket.AF_UNIX:
+        return await loop.create_unix_server(worker.house, sock=sock, ssl=worker.tls, backlog=BACKLOG)
+    # A stalled TLS handshake is dropped like a stalled head (attack D9).
+    handshake_s, shutdown_s = (None, None) if worker.tls is None else (worker.settings.server.head_timeout, 5.0)
+    return await loop.create_server(
+        worker.house, sock=sock, ssl=worker.tls, backlog=BACKLOG, ssl_handshake_timeout=handshake_s, ssl_shutdown_timeout=shutdown_s
+    )
+
+
+async def _drain(worker: Worker, close_door: Callable[[], None]) -> None:
+    server = worker.settings.server
+    worker.readiness.draining = True
+    await asyncio.sleep(server.drain_delay)
+    close_door()
+    worker.house.begin_drain()
+    deadline = worker.clock.monotonic() + server.grace
+    while worker.house.active and worker.clock.monotonic() < deadline:
+        await asyncio.sleep(0.05)
+
+
+def _reload(worker: Worker, configuration: Configuration) -> None:
+    """Keys, certificates and routes anew; anything wrong leaves all of them as they were and says so."""
+    try:
+        if not configuration.reload():
+            raise ConfigError(*configuration.problems)
+        settings = configuration.settings
+        ring, table = read_ring(settings), build_table(settings)
+        if worker.tls is not None:
+            load_certificate(worker.tls, settings)
+    except BffError as error:
+        worker.log.error("config_refused", problems=list(getattr(error, "problems", (error.detail,))))
+        return
+    worker.ring.adopt(ring)
+    worker.gatekeeper.adopt(table)
+    worker.keeper.forget_all()
+    worker.access.forget()
+    worker.house.forget()
+    worker.log.info("config_reloaded", routes=len(table.routes), keys=len(ring.kids))
+
+
+def _private_socket(path: Path) -> socket.socket:
+    """The agent's socket: mode 0600 in a folder of mode 0700, for this worker's door alone."""
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.bind(str(path))
+    path.chmod(0o600)
+    sock.listen(BACKLOG)
+    sock.setblocking(False)
+    return sock
+
+
+async def _hypercorn(app: object, sock: socket.socket, ended: asyncio.Event) -> None:
+    config = Config()
+    config.bind = [f"fd://{sock.detach()}"]
+    config.accesslog = None
+    config.errorlog = "-"
+    config.graceful_timeout = 1.0
+    config.keep_alive_timeout = 120.0
+    config.include_server_header = False
+    await serve(cast(ASGIFramework, app), config, shutdown_trigger=ended.wait)
+
+
+async def _cancel(task: asyncio.Future[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def _finish(task: asyncio.Future[None]) -> None:
+    """Give a server that was asked to end its moment."""
+    await asyncio.wait([task], timeout=2.0)
+    await _cancel(task)
+
+
+def _write_out(lines: bytes) -> None:
+    sys.stdout.buffer.write(lines)
+    sys.stdout.buffer.flush()
