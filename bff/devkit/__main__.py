@@ -32,6 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--audience", default="https://api.example.com", help="of access tokens without a resource")
     parser.add_argument("--client", action="append", default=[], help="a client as JSON, or @file; repeatable")
     parser.add_argument("--knobs", default="{}", help="fault knobs as JSON, or @file")
+    parser.add_argument("--remember-secrets", action="store_true", help="keep every token in clear at /admin/secrets, for leak tests")
     parser.add_argument("--cert-file", type=Path)
     parser.add_argument("--key-file", type=Path)
     return parser
@@ -45,7 +46,9 @@ async def run(options: argparse.Namespace) -> None:
     clients: list[DevClient] = [read_client(read_json(text)) for text in options.client]
     knobs = Knobs()
     knobs.turn(read_json(options.knobs))
-    provider = DevProvider(issuer=issuer, clients=clients, audience=options.audience, knobs=knobs)
+    provider = DevProvider(
+        issuer=issuer, clients=clients, audience=options.audience, knobs=knobs, remember_secrets=options.remember_secrets
+    )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -38,6 +38,10 @@ def build_admin(provider: DevProvider) -> Blueprint:
     async def state() -> Response:
         return json_answer(describe(provider))
 
+    @admin.get("/admin/secrets")
+    async def secrets() -> Response:
+        return json_answer(sorted(provider.secrets or ()))
+
     @admin.post("/admin/knobs")
     async def turn() -> Response:
         changes = await request.get_json(force=True)

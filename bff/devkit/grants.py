@@ -32,6 +32,8 @@ def answer_grant(provider: DevProvider, client: DevClient, form: Parameters) -> 
         provider.ledger.note(grant_type, at=provider.now(), outcome=refusal.error, **note)
         raise
     provider.ledger.note(grant_type, at=provider.now(), scope=answer.get("scope"), **note)
+    provider.handed_out(*(str(answer.get(name, "")) for name in ("access_token", "refresh_token", "id_token")))
+    provider.handed_out(single(form, "code_verifier"), single(form, "client_assertion"))
     answer |= provider.knobs.token_members
     return {name: value for name, value in answer.items() if name not in provider.knobs.token_members_removed}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import secrets
 from collections.abc import Mapping
@@ -25,9 +26,15 @@ def b64(data: bytes) -> str:
 
 
 def sign_compact(header: Mapping[str, Any], payload: bytes, *, alg: str, key: Any) -> str:
-    """A compact JWS over exactly these bytes. ``alg`` is what really signs: a mutated header may claim another."""
+    """A compact JWS over exactly these bytes. ``alg`` is what really signs: a mutated header may claim another.
+
+    HS256 takes ``key`` as bytes and is done by hand: joserfc rightly refuses a public key as MAC secret, which is the very attack to play.
+    """
     signing_input = f"{b64(json.dumps(header).encode())}.{b64(payload)}"
-    signature = JWSRegistry.algorithms[alg].sign(signing_input.encode(), key)
+    if alg == "HS256":
+        signature = hmac.digest(key, signing_input.encode(), "sha256")
+    else:
+        signature = JWSRegistry.algorithms[alg].sign(signing_input.encode(), key)
     return f"{signing_input}.{b64(signature)}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import ssl
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,7 +28,8 @@ MOST_KEPT = 20_000
 class DevProvider:
     """One development provider. ``issuer`` must be local (ConfigError); ``audience`` is an access token's when no resource was named.
 
-    ``tls`` is used for back-channel logout to https clients. All state is in memory, of this process and loop.
+    ``tls`` is used for back-channel logout to https clients. ``remember_secrets`` keeps every token and code in clear, for a
+    test that looks for them where they must not be. All state is in memory, of this process and loop.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class DevProvider:
         clock: Clock | None = None,
         knobs: Knobs | None = None,
         tls: ssl.SSLContext | None = None,
+        remember_secrets: bool = False,
     ) -> None:
         self.issuer = check_issuer(issuer)
         self.clients = {client.client_id: client for client in clients}
@@ -59,13 +62,18 @@ class DevProvider:
         self.consents: set[tuple[str, str, frozenset[str]]] = set()
         self._clock = clock or SystemClock()
         self._tls = tls
-        self._messages: set[asyncio.Task[None]] = set()
+        self.secrets: deque[str] | None = deque(maxlen=MOST_KEPT) if remember_secrets else None
 
     def now(self) -> float:
         return self._clock.now() + self.knobs.clock_offset_s
 
     def url(self, path: str) -> str:
         return f"{self.issuer}{path}"
+
+    def handed_out(self, *values: str) -> None:
+        """Note secrets that left us or reached us, if a test asked for that."""
+        if self.secrets is not None:
+            self.secrets.extend(value for value in values if value)
 
     # -- people ---------------------------------------------------------------------------------------------------
 
@@ -91,6 +99,7 @@ class DevProvider:
     def issue_code(self, request: AuthorizationRequest, sign_in: SignIn) -> str:
         value = secrets.token_urlsafe(24)
         scopes = self.granted_scopes(request.client, sign_in.person, request.scopes)
+        self.handed_out(value)
         self.codes[value] = Code(request, sign_in, scopes, self.now() + CODE_LIFE_S)
         sign_in.clients.add(request.client.client_id)
         _trim(self.codes)

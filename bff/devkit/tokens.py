@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from joserfc.jwk import OctKey
 
 from bff.devkit.keys import Key, SigningKeys, b64, foreign_key, sign_compact
 from bff.devkit.knobs import Mutation
@@ -48,7 +47,7 @@ def _spoil(mutation: Mutation, header: dict[str, Any], claims: dict[str, Any], *
             signer = foreign_key(alg, kid=str(key.kid))
             header["jwk"] = signer.as_dict(private=False)
         case "hmac_public_pem" | "hmac_public_jwk" | "hmac_secret":
-            signer, alg = OctKey.import_key(_hmac_secret(mutation.mode, key, client_secret)), "HS256"
+            signer, alg = _hmac_secret(mutation.mode, key, client_secret), "HS256"
             header["alg"] = alg
         case "no_kid":
             del header["kid"]
