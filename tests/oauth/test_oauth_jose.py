@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -81,10 +82,19 @@ def test_a_public_key_is_never_a_mac_secret(secret: bytes) -> None:
 @pytest.mark.parametrize(
     "extra",
     [
-        {"jwk": RSA_2.as_dict(private=False)}, {"jku": "https://evil.test/jwks"}, {"x5u": "https://evil.test/c"}, {"x5c": ["MII"]},
-        {"crit": ["x"]}, {"crit": []}, {"crit": ["alg"]}, {"b64": False, "crit": ["b64"]}, {"b64": True}, {"zip": "DEF"}, {"p2c": 10**9},
+        {"jwk": RSA_2.as_dict(private=False)},
+        {"jku": "https://evil.test/jwks"},
+        {"x5u": "https://evil.test/c"},
+        {"x5c": ["MII"]},
+        {"crit": ["x"]},
+        {"crit": []},
+        {"crit": ["alg"]},
+        {"b64": False, "crit": ["b64"]},
+        {"b64": True},
+        {"zip": "DEF"},
+        {"p2c": 10**9},
     ],
-)  # fmt: skip
+)
 def test_a_header_that_brings_keys_or_extensions_is_refused_even_if_signed(extra: dict[str, Any]) -> None:
     head = encode_base64url(json.dumps({**HEADER, **extra}).encode())
     assert rule_of(".".join([head, *GOOD.split(".")[1:]])) == "header"
@@ -114,11 +124,27 @@ def _variants() -> list[str]:
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     sloppy = alphabet[alphabet.index(last) | 1] if alphabet.index(last) % 2 == 0 else alphabet[alphabet.index(last) ^ 1]
     return [
-        GOOD + "=", GOOD + "==", GOOD + " ", " " + GOOD, GOOD + "\n", GOOD.replace(".", " .", 1), f"{head}=.{claims}.{signature}",
-        f"{head}.{claims}.{signature[:-1]}{sloppy}", f"{head}.{claims}.{signature}.", f".{GOOD}", f"{head}..{signature}", f"{head}.{claims}",
-        f"{head}.{claims}.{signature[:-4]}+/ab", f"{head}.{claims}.{signature[:-2]}é!", json.dumps({"payload": claims, "signature": signature}),
-        f"{head}.{claims}.a.b.c", "", "...", "a.b.c", "." * 10**6,
-    ]  # fmt: skip
+        GOOD + "=",
+        GOOD + "==",
+        GOOD + " ",
+        " " + GOOD,
+        GOOD + "\n",
+        GOOD.replace(".", " .", 1),
+        f"{head}=.{claims}.{signature}",
+        f"{head}.{claims}.{signature[:-1]}{sloppy}",
+        f"{head}.{claims}.{signature}.",
+        f".{GOOD}",
+        f"{head}..{signature}",
+        f"{head}.{claims}",
+        f"{head}.{claims}.{signature[:-4]}+/ab",
+        f"{head}.{claims}.{signature[:-2]}é!",
+        json.dumps({"payload": claims, "signature": signature}),
+        f"{head}.{claims}.a.b.c",
+        "",
+        "...",
+        "a.b.c",
+        "." * 10**6,
+    ]
 
 
 @pytest.mark.row("J17", "J14", "JWKS-7", "IDTOKEN-21")
@@ -147,11 +173,31 @@ def test_a_giant_is_refused_by_its_length_at_once() -> None:
 @pytest.mark.parametrize(
     "claims",
     [
-        b'{"sub":"a","sub":"b"}', b'{"x":{"a":1,"a":1}}', b"[]", b'"x"', b"1", b"null", b"", b"{", b"\xff\xfe", b'{"exp":NaN}', b'{"exp":Infinity}',
-        b'{"exp":-Infinity}', b'{"exp":1e999}', b'{"n":' + b"9" * 21 + b"}", b'{"n":' + b"9" * 10_000 + b"}", b'{"a":' * 40 + b"1" + b"}" * 40,
-        b'{"a":' + b"[" * 30_000, b'{"s":"\\ud800"}', b'{"\\udfff":1}', b'{"a":1}x', b"{'a':1}", b'{"a":01}', b'{"a":"\n"}',
+        b'{"sub":"a","sub":"b"}',
+        b'{"x":{"a":1,"a":1}}',
+        b"[]",
+        b'"x"',
+        b"1",
+        b"null",
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b'{"exp":NaN}',
+        b'{"exp":Infinity}',
+        b'{"exp":-Infinity}',
+        b'{"exp":1e999}',
+        b'{"n":' + b"9" * 21 + b"}",
+        b'{"n":' + b"9" * 10_000 + b"}",
+        b'{"a":' * 40 + b"1" + b"}" * 40,
+        b'{"a":' + b"[" * 30_000,
+        b'{"s":"\\ud800"}',
+        b'{"\\udfff":1}',
+        b'{"a":1}x',
+        b"{'a':1}",
+        b'{"a":01}',
+        b'{"a":"\n"}',
     ],
-)  # fmt: skip
+)
 def test_odd_json_is_refused_cleanly(claims: bytes) -> None:
     assert rule_of(raw_jws(HEADER, claims)) in ("json", "encoding", "size")
     if claims:
@@ -226,9 +272,17 @@ def test_points_off_the_curve_and_wrong_curves_are_no_keys() -> None:
         public(RSA, kid="r1", e="AA"),
         public(RSA, kid="r1", kty="oct", k="AAAA"),
         OctKey.generate_key(256).as_dict() | {"kid": "r1"},
-        {"kty": "RSA"}, {"kty": []}, {}, [], None, "x", 1, {"kty": "RSA", "n": 1, "e": "AQAB"}, {"kty": "RSA", "n": "A" * 5000, "e": "AQAB"},
+        {"kty": "RSA"},
+        {"kty": []},
+        {},
+        [],
+        None,
+        "x",
+        1,
+        {"kty": "RSA", "n": 1, "e": "AQAB"},
+        {"kty": "RSA", "n": "A" * 5000, "e": "AQAB"},
     ],
-)  # fmt: skip
+)
 def test_an_unusable_member_never_verifies_and_never_spoils_the_others(member: Any) -> None:
     assert read_published_keys({"keys": [member]}) is None
     published = read_published_keys({"keys": [member] * 20 + [public(RSA, kid="good")]})
@@ -281,10 +335,8 @@ def test_no_single_changed_character_verifies(position: int, replacement: str) -
     token = GOOD[:position] + replacement + GOOD[position + 1 :]
     if token == GOOD:
         return
-    try:
+    with contextlib.suppress(TokenInvalid):
         assert fault(token, public(RSA, kid="r1")) != ""
-    except TokenInvalid:
-        pass
 
 
 @pytest.mark.row("J17", "J16", "L8")

@@ -69,8 +69,15 @@ async def test_offline_access_asks_for_consent_and_a_plain_login_for_nothing(wor
     _, plain = await world.begin()
     assert dict(query_of(offline))["prompt"] == "consent"
     assert set(dict(query_of(plain))) == {
-        "response_type", "client_id", "redirect_uri", "scope", "state", "nonce", "code_challenge", "code_challenge_method"
-    }  # fmt: skip
+        "response_type",
+        "client_id",
+        "redirect_uri",
+        "scope",
+        "state",
+        "nonce",
+        "code_challenge",
+        "code_challenge_method",
+    }
 
 
 @pytest.mark.row("R6", "AUTHZ-10")
@@ -184,9 +191,21 @@ BAD_CLAIMS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.row(
-    "IDTOKEN-1", "IDTOKEN-2", "IDTOKEN-3", "IDTOKEN-4", "IDTOKEN-9", "IDTOKEN-10", "IDTOKEN-11", "IDTOKEN-14", "IDTOKEN-16",
-    "IDTOKEN-17", "IDTOKEN-20", "IDTOKEN-22", "J15", "J16",
-)  # fmt: skip
+    "IDTOKEN-1",
+    "IDTOKEN-2",
+    "IDTOKEN-3",
+    "IDTOKEN-4",
+    "IDTOKEN-9",
+    "IDTOKEN-10",
+    "IDTOKEN-11",
+    "IDTOKEN-14",
+    "IDTOKEN-16",
+    "IDTOKEN-17",
+    "IDTOKEN-20",
+    "IDTOKEN-22",
+    "J15",
+    "J16",
+)
 @pytest.mark.parametrize("case", BAD_CLAIMS)
 async def test_a_claim_that_is_wrong_stops_the_login_and_names_its_rule(world: World, case: str) -> None:
     rule, claims = BAD_CLAIMS[case]
@@ -334,10 +353,16 @@ async def test_a_token_answer_without_id_token_is_no_login(world: World) -> None
 @pytest.mark.parametrize(
     "answer",
     [
-        {"sub": "bob", "name": "Bob"}, {"name": "x"}, {"sub": "Alice"}, ["alice"], b"<html>", b"eyJ.e30.x", b'{"sub":"alice","sub":"alice"}',
+        {"sub": "bob", "name": "Bob"},
+        {"name": "x"},
+        {"sub": "Alice"},
+        ["alice"],
+        b"<html>",
+        b"eyJ.e30.x",
+        b'{"sub":"alice","sub":"alice"}',
         b'{"sub":"alice","name":"' + b"x" * (2 << 20) + b'"}',
     ],
-)  # fmt: skip
+)
 async def test_user_info_that_cannot_be_believed_is_dropped_and_the_login_goes_on(build_world: Any, answer: Any) -> None:
     world = build_world(userinfo=True)
     world.provider.answer("/userinfo", answer)

@@ -1,0 +1,497 @@
+"""Token answers, refresh, client credentials, revocation, client authentication, and what each failure means."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from typing import Any
+from urllib.parse import unquote_plus
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from joserfc import jws
+from joserfc.jwk import ECKey, OKPKey, RSAKey
+
+from bff.base.errors import ConfigError, GrantRefused, GrantRevoked, ProviderMisbehaved, ProviderUnavailable, TokenInvalid
+from bff.base.events import EventKind
+from bff.base.secret import Secret
+from bff.oauth.answers import ClientRefused, read_retry_after
+from bff.oauth.client_auth import ASSERTION_TYPE, ClientAuthenticator, public_keys
+from bff.oauth.grants import read_token_set
+from bff.oauth.metadata import read_provider
+from bff.oauth.types import ClientAuth, ClientIdentity
+from tests.oauth.scripted_provider import CLIENT_ID, ISSUER, REMOVE, RSA_2, World, raw_jws
+
+NOW = 1_800_000_000.0
+ANSWER: dict[str, Any] = {"access_token": "at", "token_type": "Bearer", "expires_in": 600}
+
+
+async def refresh(world: World, **changes: Any) -> Any:
+    values: dict[str, Any] = {"issuer": ISSUER, "subject": "alice", "auth_time": int(NOW), "refresh_token": Secret("rt-0"), **changes}
+    return await world.client.refresh(**values)
+
+
+def pem(key: Any) -> Secret:
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return Secret(private.decode())
+
+
+def key_client(key: Any, **changes: Any) -> ClientIdentity:
+    return ClientIdentity(client_id=CLIENT_ID, client_auth="private_key_jwt", private_key_pem=pem(key), **changes)
+
+
+@pytest.mark.row("TOKEN-1")
+def test_the_token_type_is_bearer_in_any_case_and_nothing_else() -> None:
+    for good in ("Bearer", "bearer", "BEARER"):
+        assert read_token_set({**ANSWER, "token_type": good}, now=NOW).token_type == "Bearer"
+    for bad in ("mac", "DPoP", "N_A", "", None, 1, ["Bearer"], "Bearer "):
+        with pytest.raises(ProviderMisbehaved):
+            read_token_set({**ANSWER, "token_type": bad}, now=NOW)
+
+
+@pytest.mark.row("TOKEN-2", "M8", "M9")
+@pytest.mark.parametrize("token", [None, "", 1, True, ["at"], {"x": 1}, "a b", "a\r\nX: y", "ä", "a\x00"])
+def test_a_token_that_is_not_fit_for_a_header_is_refused(token: Any) -> None:
+    with pytest.raises(ProviderMisbehaved):
+        read_token_set({**ANSWER, "access_token": token}, now=NOW)
+
+
+@pytest.mark.row("TOKEN-2")
+def test_large_tokens_and_unknown_members_are_fine() -> None:
+    tokens = read_token_set({**ANSWER, "access_token": "x" * 8192, "extra": [1], "refresh_token": None, "id_token": ""}, now=NOW)
+    assert len(tokens.access_token.reveal()) == 8192
+    assert not tokens.refresh_token
+
+
+@pytest.mark.row("TOKEN-3")
+@pytest.mark.parametrize("expires_in", [REMOVE, None, "3600", "x", -1, 0, True, [], 10**19, 1e300])
+def test_an_unusable_lifetime_becomes_a_short_one(expires_in: Any) -> None:
+    document = {name: value for name, value in {**ANSWER, "expires_in": expires_in}.items() if value is not REMOVE}
+    assert read_token_set(document, now=NOW).expires_at == NOW + 300
+
+
+@pytest.mark.row("TOKEN-3", "F33")
+@pytest.mark.parametrize(
+    ("expires_in", "exp", "expected"),
+    [
+        (600, NOW + 60, NOW + 60),
+        (60, NOW + 600, NOW + 60),
+        (None, NOW + 60, NOW + 60),
+        (600, NOW - 60, NOW + 600),
+        (600, "x", NOW + 600),
+        (600, 1e300, NOW + 600),
+    ],
+)
+def test_the_sooner_of_lifetime_and_jwt_expiry_counts(expires_in: Any, exp: Any, expected: float) -> None:
+    document = {**ANSWER, "expires_in": expires_in, "access_token": raw_jws({"alg": "x"}, {"exp": exp})}
+    assert read_token_set(document, now=NOW).expires_at == expected
+
+
+def test_an_access_token_that_only_looks_like_a_jwt_is_left_alone() -> None:
+    for token in ("a.b.c", "..", "a.bm90anNvbg.c", "a.W10.c", "a.%.c", "a.b"):
+        assert read_token_set({**ANSWER, "access_token": token}, now=NOW).expires_at == NOW + 600
+
+
+@pytest.mark.row("TOKEN-4")
+def test_a_granted_scope_replaces_the_requested_one_and_a_missing_one_does_not() -> None:
+    assert read_token_set(ANSWER, now=NOW).scopes is None
+    assert read_token_set({**ANSWER, "scope": "a  b"}, now=NOW).scopes == ("a", "b")
+    assert read_token_set({**ANSWER, "scope": ""}, now=NOW).scopes == ()
+    assert read_token_set({**ANSWER, "scope": ["a"]}, now=NOW).scopes == ("a",)
+    for bad in (1, {}, [1], True):
+        with pytest.raises(ProviderMisbehaved):
+            read_token_set({**ANSWER, "scope": bad}, now=NOW)
+
+
+@pytest.mark.row("SESS-9")
+def test_a_lifetime_hint_caps_the_session() -> None:
+    assert read_token_set(ANSWER, now=NOW).session_max_s is None
+    hints = {"authorization_expires_in": 600, "refresh_token_timeout": 300}
+    assert read_token_set({**ANSWER, **hints}, now=NOW).session_max_s == 300
+    assert read_token_set({**ANSWER, "authorization_expires_in": "x"}, now=NOW).session_max_s is None
+
+
+@pytest.mark.row("K1")
+def test_no_token_shows_in_a_repr() -> None:
+    assert "canary" not in repr(read_token_set({**ANSWER, "access_token": "canary", "refresh_token": "canary"}, now=NOW))
+
+
+@pytest.mark.row("TOKEN-7", "RES-1")
+async def test_a_refresh_sends_what_was_asked_and_returns_the_new_tokens(world: World) -> None:
+    world.provider.answer("/token", {**ANSWER, "refresh_token": "rt-1", "scope": "orders"})
+    tokens, identity = await refresh(world, audience="https://api.test/", scopes=("orders",))
+    assert identity is None
+    assert tokens.refresh_token.reveal() == "rt-1"
+    assert world.provider.forms("/token") == [
+        {"grant_type": "refresh_token", "refresh_token": "rt-0", "scope": "orders", "resource": "https://api.test/"}
+    ]
+
+
+@pytest.mark.row("RES-1")
+async def test_the_logins_own_token_is_for_the_first_resource(build_world: Any) -> None:
+    world = build_world(resources=("https://a.test/", "https://b.test/"))
+    world.provider.answer("/token", ANSWER)
+    await refresh(world)
+    assert world.provider.forms("/token")[0]["resource"] == "https://a.test/"
+
+
+@pytest.mark.row("TOKEN-11", "L15")
+async def test_a_refreshed_id_token_brings_new_claims(world: World) -> None:
+    world.provider.token_answer(claims={"auth_time": int(NOW), "groups": ["x"]})
+    _, identity = await refresh(world)
+    assert identity is not None
+    assert identity.claims["groups"] == ["x"]
+    world.provider.token_answer(claims={"nonce": "n", "auth_time": REMOVE})
+    assert (await refresh(world, nonce="n"))[1] is not None
+    assert (await refresh(world))[1] is not None
+
+
+@pytest.mark.row("TOKEN-11", "L15", "S7")
+@pytest.mark.parametrize("claims", [{"sub": "bob"}, {"sub": REMOVE}, {"iss": "https://evil.test"}, {"sub": "bob", "key": RSA_2}])
+async def test_a_refresh_for_another_person_or_issuer_is_a_failure(world: World, claims: dict[str, Any]) -> None:
+    world.provider.token_answer(claims=claims)
+    with pytest.raises(TokenInvalid) as caught:
+        await refresh(world)
+    assert caught.value.rule in ("sub", "iss")
+
+
+@pytest.mark.row("TOKEN-11", "L15", "TOKEN-7")
+@pytest.mark.parametrize(
+    "claims",
+    [{"key": RSA_2}, {"aud": "other"}, {"auth_time": int(NOW) - 500}, {"nonce": "other"}, {"exp": 1}, {"header": {"typ": "at+jwt"}}],
+)
+async def test_other_faults_of_a_refreshed_id_token_drop_its_claims_but_keep_the_rotated_tokens(world: World, claims: Any) -> None:
+    world.provider.token_answer(claims=claims)
+    tokens, identity = await refresh(world, nonce="n")
+    assert identity is None
+    assert tokens.refresh_token.reveal() == "rt-1"
+    assert len(world.outcomes(EventKind.ID_TOKEN_REFUSED)) == 1
+
+
+@pytest.mark.row("TOKEN-7", "F25")
+async def test_rotated_tokens_are_kept_when_no_key_can_be_had_to_check_the_id_token(world: World) -> None:
+    world.provider.token_answer()
+    world.provider.answer("/jwks", b"", 503)
+    tokens, identity = await refresh(world)
+    assert (tokens.refresh_token.reveal(), identity) == ("rt-1", None)
+
+
+async def test_a_session_of_another_provider_is_not_refreshed_here(world: World) -> None:
+    with pytest.raises(TokenInvalid):
+        await refresh(world, issuer="https://other.test")
+    assert world.provider.calls == []
+
+
+@pytest.mark.row("TOKEN-9", "SESS-8")
+@pytest.mark.parametrize("status", [400, 401, 403, 200])
+async def test_invalid_grant_is_the_end_of_a_grant(world: World, status: int) -> None:
+    world.provider.answer("/token", {"error": "invalid_grant", "error_description": "canary"}, status)
+    with pytest.raises(GrantRevoked) as caught:
+        await refresh(world)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.row("CAUTH-6")
+async def test_invalid_client_is_the_operators_fault_and_reported(world: World) -> None:
+    world.provider.answer("/token", {"error": "invalid_client"}, 401)
+    with pytest.raises(ClientRefused) as caught:
+        await refresh(world)
+    assert isinstance(caught.value, ProviderUnavailable)
+    assert caught.value.status_hint == 503
+    assert world.outcomes(EventKind.CLIENT_CREDENTIAL_REFUSED) == ["client_credential_refused"]
+
+
+@pytest.mark.row("TOKEN-9", "RES-2", "F27")
+@pytest.mark.parametrize("error", ["invalid_request", "invalid_target", "invalid_scope", "unauthorized_client", "invalid_code", "x_custom"])
+async def test_every_other_error_code_leaves_the_grant_alive(world: World, error: str) -> None:
+    world.provider.answer("/token", {"error": error}, 400)
+    with pytest.raises(GrantRefused) as caught:
+        await refresh(world)
+    assert (type(caught.value), caught.value.error) == (GrantRefused, error)
+
+
+OUTAGES: list[tuple[int, Any, dict[str, str]]] = [
+    (500, b"", {}),
+    (502, b"<html>", {"content_type": "text/html"}),
+    (503, {"error": "invalid_grant"}, {}),
+    (504, b"", {}),
+    (429, b"", {}),
+    (408, b"", {}),
+    (400, {"error": "temporarily_unavailable"}, {}),
+    (400, {"error": "server_error"}, {}),
+]
+
+
+@pytest.mark.row("TOKEN-9", "F25", "F27", "F32")
+@pytest.mark.parametrize(("status", "body", "headers"), OUTAGES)
+async def test_an_outage_is_an_outage_whatever_its_body_says(world: World, status: int, body: Any, headers: dict[str, str]) -> None:
+    world.provider.answer("/token", body, status, **headers)
+    with pytest.raises(ProviderUnavailable):
+        await refresh(world)
+
+
+ODD: list[tuple[int, Any, dict[str, str]]] = [
+    (200, b"<html>ok", {"content_type": "text/html; charset=utf-8"}),
+    (200, b"[]", {}),
+    (200, b'"x"', {}),
+    (200, b"", {}),
+    (200, b'{"access_token"', {}),
+    (302, b"", {"location": "https://evil.test/"}),
+    (307, b"", {"location": "https://evil.test/"}),
+    (404, b"<html>", {"content_type": "text/html"}),
+    (400, b"no", {}),
+    (400, {"message": "x"}, {}),
+    (400, {"error": 7}, {}),
+    (400, {"error": "a b"}, {}),
+    (400, {"error": "x" * 100}, {}),
+    (401, b"", {}),
+    (200, b'{"access_token":"a","access_token":"b","token_type":"Bearer"}', {}),
+    (200, b"[" * 100_000, {}),
+    (200, b"\xff\xfe", {}),
+    (200, b'{"access_token":"' + b"x" * (2 << 20) + b'"}', {}),
+    (204, b"", {}),
+    (200, {"token_type": "Bearer"}, {}),
+]
+
+
+@pytest.mark.row("TOKEN-2", "TOKEN-9", "F27", "K3", "D8", "D10")
+@pytest.mark.parametrize(("status", "body", "headers"), ODD, ids=range(len(ODD)))
+async def test_an_answer_outside_the_protocol_is_misbehaviour_and_is_not_quoted(world: World, status: int, body: Any, headers: Any) -> None:
+    world.provider.answer("/token", body, status, **headers)
+    with pytest.raises(ProviderMisbehaved) as caught:
+        await refresh(world)
+    assert len(str(caught.value)) < 200
+    assert all(request.url.host == "id.example.test" for request in world.provider.calls)
+
+
+@pytest.mark.row("F32", "TOKEN-9")
+async def test_a_wish_to_wait_is_passed_on_and_obeyed_for_everybody(world: World) -> None:
+    world.provider.answer("/token", b"", 429, retry_after="20")
+    with pytest.raises(ProviderUnavailable) as caught:
+        await refresh(world)
+    assert caught.value.retry_after_s == 20
+    world.clock.advance(19)
+    with pytest.raises(ProviderUnavailable):
+        await refresh(world)
+    assert world.provider.count("/token") == 1
+    world.provider.answer("/token", ANSWER)
+    world.clock.advance(1.1)
+    await refresh(world)
+
+
+@pytest.mark.row("F32")
+def test_both_forms_of_retry_after_are_read() -> None:
+    assert read_retry_after("120", NOW) == 120
+    assert read_retry_after("Fri, 15 Jan 2027 08:02:00 GMT", NOW) == 120
+    assert read_retry_after("Fri, 15 Jan 2021 08:02:00 GMT", NOW) == 0
+    assert read_retry_after("999999999", NOW) == 3600
+    for odd in ("", "-1", "1.5", "soon", "²", "9" * 50):
+        assert read_retry_after(odd, NOW) is None
+
+
+@pytest.mark.row("F25", "F26")
+async def test_a_dead_endpoint_is_probed_once_a_second_and_recovers_at_once(world: World) -> None:
+    world.provider.fail("/token", httpx.ConnectError("refused"))
+    for _ in range(300):
+        with pytest.raises(ProviderUnavailable):
+            await refresh(world)
+        world.clock.advance(0.1)
+    assert 25 <= world.provider.count("/token") <= 35
+    world.provider.answer("/token", ANSWER)
+    world.clock.advance(1.1)
+    await refresh(world)
+    await refresh(world)
+
+
+@pytest.mark.row("F25")
+async def test_one_failure_keeps_nobody_out(world: World) -> None:
+    world.provider.fail("/token", httpx.ConnectError("refused"))
+    with pytest.raises(ProviderUnavailable):
+        await refresh(world)
+    world.provider.answer("/token", ANSWER)
+    await refresh(world)
+
+
+async def test_a_token_for_ourselves_comes_from_client_credentials(world: World) -> None:
+    world.provider.answer("/token", ANSWER)
+    tokens = await world.client.client_token(audience="https://api.test/", scopes=("a", "b"))
+    assert tokens.access_token.reveal() == "at"
+    assert world.provider.forms("/token") == [{"grant_type": "client_credentials", "scope": "a b", "resource": "https://api.test/"}]
+
+
+@pytest.mark.row("REV-1")
+async def test_revocation_posts_the_token_with_its_hint_and_takes_any_200(world: World) -> None:
+    for body in (b"", b"<html>", {"x": 1}):
+        world.provider.answer("/revoke", body)
+        await world.client.revoke(Secret("rt-0"), "refresh_token")
+    assert world.provider.forms("/revoke")[0] == {"token": "rt-0", "token_type_hint": "refresh_token"}
+
+
+@pytest.mark.row("REV-2", "F31")
+async def test_a_revocation_that_fails_says_how(world: World) -> None:
+    world.provider.answer("/revoke", b"", 503, retry_after="7")
+    with pytest.raises(ProviderUnavailable) as caught:
+        await world.client.revoke(Secret("rt-0"), "refresh_token")
+    assert caught.value.retry_after_s == 7
+    world.clock.advance(8)
+    world.provider.answer("/revoke", {"error": "unsupported_token_type"}, 400)
+    with pytest.raises(GrantRefused):
+        await world.client.revoke(Secret("rt-0"), "refresh_token")
+
+
+async def test_without_a_revocation_endpoint_or_token_there_is_nothing_to_do(build_world: Any) -> None:
+    without, empty = build_world(), build_world()
+    without.provider.announce(revocation_endpoint=REMOVE)
+    await without.client.revoke(Secret("rt"), "refresh_token")
+    await empty.client.revoke(Secret(""), "refresh_token")
+    assert without.provider.count("/revoke") == empty.provider.count("/revoke") == 0
+
+
+@pytest.mark.row("CAUTH-1", "CAUTH-2")
+async def test_basic_form_encodes_both_halves_and_puts_nothing_in_the_body(build_world: Any) -> None:
+    identity = ClientIdentity(client_id="a:b c", client_auth="client_secret_basic", client_secret=Secret("p:%ä /+&="))
+    world = build_world(identity=identity)
+    world.provider.answer("/token", ANSWER)
+    await world.client.client_token(audience="", scopes=())
+    request = world.provider.calls[-1]
+    user, _, secret = base64.b64decode(request.headers["Authorization"].removeprefix("Basic ")).decode("ascii").partition(":")
+    assert (unquote_plus(user), unquote_plus(secret)) == ("a:b c", "p:%ä /+&=")
+    assert world.provider.forms("/token") == [{"grant_type": "client_credentials"}]
+
+
+@pytest.mark.row("CAUTH-1")
+async def test_post_puts_both_in_the_body_and_nothing_in_the_header(build_world: Any) -> None:
+    world = build_world(identity=ClientIdentity(client_id="spa", client_auth="client_secret_post", client_secret=Secret("p")))
+    world.provider.answer("/token", ANSWER)
+    await world.client.client_token(audience="", scopes=())
+    assert "Authorization" not in world.provider.calls[-1].headers
+    assert world.provider.forms("/token") == [{"grant_type": "client_credentials", "client_id": "spa", "client_secret": "p"}]
+
+
+@pytest.mark.row("PAR-1", "CAUTH-1")
+async def test_a_pushed_request_names_its_client_once(build_world: Any) -> None:
+    world = build_world(identity=ClientIdentity(client_id="spa", client_auth="client_secret_post", client_secret=Secret("p")))
+    world.provider.announce(pushed_authorization_request_endpoint=ISSUER + "/par")
+    world.provider.answer("/par", {"request_uri": "urn:r:1", "expires_in": 60}, 201)
+    await world.begin()
+    assert world.provider.calls[-1].content.count(b"client_id=") == 1
+    assert b"client_secret=p" in world.provider.calls[-1].content
+
+
+@pytest.mark.row("CAUTH-8")
+async def test_a_client_known_by_its_certificate_only_names_itself(build_world: Any) -> None:
+    world = build_world(identity=ClientIdentity(client_id="spa", client_auth="tls_client_auth"))
+    world.provider.answer("/token", ANSWER)
+    await world.client.client_token(audience="", scopes=())
+    assert world.provider.forms("/token") == [{"grant_type": "client_credentials", "client_id": "spa"}]
+
+
+KEYS: list[tuple[str, Any, str]] = [
+    ("RS256", rsa.generate_private_key(65537, 2048), ""),
+    ("PS256", rsa.generate_private_key(65537, 2048), "PS256"),
+    ("ES256", ec.generate_private_key(ec.SECP256R1()), ""),
+    ("ES384", ec.generate_private_key(ec.SECP384R1()), ""),
+    ("Ed25519", ed25519.Ed25519PrivateKey.generate(), ""),
+]
+
+
+@pytest.mark.row("CAUTH-3", "CAUTH-4")
+@pytest.mark.parametrize(("alg", "key", "chosen"), KEYS, ids=[alg for alg, _, _ in KEYS])
+async def test_an_assertion_is_signed_fresh_for_each_request_and_is_for_the_issuer(
+    build_world: Any, alg: str, key: Any, chosen: str
+) -> None:
+    world = build_world(identity=key_client(key, signing_alg=chosen, key_id="c1"))
+    world.provider.announce(pushed_authorization_request_endpoint=ISSUER + "/par")
+    world.provider.answer("/token", ANSWER)
+    world.provider.answer("/revoke", b"")
+    world.provider.answer("/par", {"request_uri": "urn:r:1", "expires_in": 60}, 201)
+    await world.begin()
+    await world.client.client_token(audience="", scopes=())
+    await world.client.client_token(audience="", scopes=())
+    await world.client.revoke(Secret("t"), "")
+    forms = [form for path in ("/par", "/token", "/revoke") for form in world.provider.forms(path)]
+    kind: Any = {"R": RSAKey, "P": RSAKey, "ES": ECKey, "Ed": OKPKey}[alg[:1] if alg[0] in "RP" else alg[:2]]
+    seen = set()
+    for form in forms:
+        assert form["client_assertion_type"] == ASSERTION_TYPE
+        signed = jws.deserialize_compact(form["client_assertion"], kind.import_key(key.public_key()), algorithms=[alg])
+        assert signed.headers() == {"alg": alg, "kid": "c1"}
+        claims = json.loads(signed.payload or b"")
+        assert (claims["iss"], claims["sub"], claims["aud"]) == (CLIENT_ID, CLIENT_ID, ISSUER)
+        assert 0 < claims["exp"] - world.clock.now() <= 60
+        seen.add(claims["jti"])
+    assert len(seen) == 4
+
+
+async def test_the_signing_algorithm_follows_what_the_provider_announces(build_world: Any) -> None:
+    world = build_world(identity=key_client(KEYS[0][1]))
+    world.provider.announce(token_endpoint_auth_signing_alg_values_supported=["PS256", "ES256"])
+    world.provider.answer("/token", ANSWER)
+    await world.client.client_token(audience="", scopes=())
+    head = world.provider.forms("/token")[0]["client_assertion"].split(".")[0]
+    assert json.loads(base64.urlsafe_b64decode(head + "=="))["alg"] == "PS256"
+
+
+@pytest.mark.row("CAUTH-5")
+def test_what_is_published_is_public() -> None:
+    for _, key, _ in KEYS:
+        published = public_keys(key_client(key, key_id="c1"))["keys"]
+        assert [member["kid"] for member in published] == ["c1"]
+        assert not {"d", "p", "q", "dp", "dq", "qi", "k"} & set(published[0])
+    assert public_keys(key_client(KEYS[0][1]))["keys"][0]["kid"]
+    assert public_keys(ClientIdentity(client_id="a", client_auth="client_secret_post", client_secret=Secret("p"))) == {"keys": []}
+
+
+@pytest.mark.row("ARCH-1", "J5")
+@pytest.mark.parametrize(
+    "identity",
+    [
+        ClientIdentity(client_id="spa", client_auth="client_secret_basic"),
+        ClientIdentity(client_id="spa", client_auth="client_secret_post"),
+        ClientIdentity(client_id="", client_auth="client_secret_post", client_secret=Secret("p")),
+        ClientIdentity(client_id="spa", client_auth="private_key_jwt"),
+        ClientIdentity(client_id="spa", client_auth="private_key_jwt", private_key_pem=Secret("nonsense")),
+        key_client(rsa.generate_private_key(65537, 1024)),
+        key_client(ec.generate_private_key(ec.SECP256K1())),
+        key_client(KEYS[0][1], signing_alg="ES256"),
+        key_client(KEYS[2][1], signing_alg="HS256"),
+    ],
+)
+def test_an_identity_that_proves_nothing_is_a_configuration_problem(identity: ClientIdentity) -> None:
+    with pytest.raises(ConfigError):
+        ClientAuthenticator(identity=identity, clock=World().clock)
+
+
+@pytest.mark.row("T1", "T3")
+async def test_a_cookie_of_the_provider_is_not_carried_to_the_next_call(world: World) -> None:
+    world.provider.answer("/token", ANSWER, set_cookie="user=alice; Path=/")
+    await refresh(world)
+    await refresh(world)
+    assert "cookie" not in world.provider.calls[-1].headers
+
+
+@pytest.mark.row("K1", "K4")
+async def test_no_secret_reaches_a_log_or_an_error(world: World, caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    caplog.set_level(logging.DEBUG)
+    world.provider.answer("/token", {"error": "invalid_request", "error_description": "canary-1"}, 400)
+    with pytest.raises(GrantRefused) as caught:
+        await refresh(world, refresh_token=Secret("canary-2"))
+    text = caplog.text + repr(caught.value) + repr(world.events)
+    assert "canary" not in text
+    assert "s3cret" not in text
+
+
+methods: list[ClientAuth] = ["client_secret_basic", "client_secret_post"]
+
+
+@pytest.mark.row("CAUTH-4")
+@pytest.mark.parametrize("method", methods)
+def test_a_proof_prints_no_secret(method: ClientAuth) -> None:
+    identity = ClientIdentity(client_id="spa", client_auth=method, client_secret=Secret("canary"))
+    world = World(identity=identity)
+    provider = read_provider(world.provider.metadata, issuer=ISSUER)
+    assert "canary" not in repr(ClientAuthenticator(identity=identity, clock=world.clock).prove(provider))
