@@ -27,7 +27,7 @@ from bff.oauth.authorize import Parameters, authorization_parameters, authorizat
 from bff.oauth.breaker import Breaker
 from bff.oauth.client import Wire
 from bff.oauth.client_auth import ClientAuthenticator
-from bff.oauth.directory import Directory
+from bff.oauth.directory import FETCH_TIMEOUT_S, Directory
 from bff.oauth.exchange import Exchange, FormPost, exchange, revocation
 from bff.oauth.id_token import Expectation, build_expectation, check_id_token, check_same_person, read_id_token
 from bff.oauth.jsontext import JsonObject
@@ -282,7 +282,7 @@ class OAuthClient:
             return identity
         authorization = f"{tokens.token_type} {tokens.access_token.reveal()}"
         try:
-            answer = await self._wire.get(provider.userinfo_endpoint, headers={"Authorization": authorization})
+            answer = await self._wire.get(provider.userinfo_endpoint, headers={"Authorization": authorization}, timeout_s=FETCH_TIMEOUT_S)
             return add_user_claims(identity, read_document(answer, "user info"))
         except TokenInvalid as invalid:
             self._report(invalid)

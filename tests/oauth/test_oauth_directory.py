@@ -55,6 +55,13 @@ async def test_the_second_place_is_asked_only_when_the_first_has_nothing(build_w
     assert len(world.provider.calls) == 2
 
 
+async def test_metadata_that_is_at_neither_place_may_still_come(world: World) -> None:
+    world.provider.answer(WELL_KNOWN, b"", 404)
+    with pytest.raises(ProviderUnavailable):
+        await world.directory.provider()
+    assert len(world.provider.calls) == 2
+
+
 @pytest.mark.row("META-1")
 @pytest.mark.parametrize("issuer", [ISSUER + "/", ISSUER.upper(), "https://evil.test", "", None, [ISSUER], REMOVE])
 async def test_a_document_of_another_issuer_is_not_used(world: World, issuer: Any) -> None:
