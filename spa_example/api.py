@@ -24,7 +24,7 @@ from werkzeug.datastructures import Headers
 
 from spa_example.tokens import Caller, CallRefused, TokenChecker, fetch_keys_of, read_bearer
 
-SHOWN_CLAIMS = ("iss", "sub", "aud", "client_id", "scope", "exp", "acr", "auth_time", "department", "region", "roles")
+SHOWN_CLAIMS = ("iss", "sub", "aud", "client_id", "scope", "jti", "exp", "acr", "auth_time", "department", "region", "roles")
 LONGEST_S = 60.0
 LARGEST_BYTES = 64 * 1024 * 1024
 

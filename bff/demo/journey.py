@@ -61,7 +61,8 @@ class Journey:
         demand(page.status == 200, f"the app's page answered {page.status}")
         demand(not self.visitor.jar.get("localhost"), "a cookie was set before anybody signed in")
         user = self._fetch("GET", "/bff/user")
-        demand(user.status == 401 and user.header("Content-Type").startswith("application/problem+json"), f"/bff/user answered {user.status}")
+        told = user.header("Content-Type").startswith("application/problem+json")
+        demand(user.status == 401 and told, f"/bff/user answered {user.status}")
         call = self._fetch("GET", "/api/whoami")
         demand(call.status == 401 and not call.header("Location"), f"the API call answered {call.status}")
         return [f"browser saw: {user.status} {user.json()['code']}, no redirect, no cookie"]
@@ -157,9 +158,10 @@ class Journey:
         demand(answer.status == 200, f"the provider's knobs answered {answer.status}")
 
     def _received(self, call: Answer) -> list[str]:
-        received = call.json()["received"]
-        demand(not received["cookies"], "a cookie reached the API")
-        claims = received["claims"]
-        self._token_ids.append(claims["jti"])
-        shown = {name: claims[name] for name in ("sub", "aud", "scope") if name in claims}
-        return [f"API received: Bearer JWT {claims['jti'][:8]}… {json.dumps(shown)}, no cookie"]
+        seen = call.json()
+        received, caller = seen["received"], seen["caller"]
+        demand(received["authorization"] == "Bearer", "no bearer token reached the API")
+        demand(not received["cookie_arrived"], "a cookie reached the API")
+        self._token_ids.append(caller["jti"])
+        shown = {name: caller[name] for name in ("sub", "aud", "scope") if name in caller}
+        return [f"API received: Bearer JWT {caller['jti'][:8]}… {json.dumps(shown)}, no cookie"]

@@ -70,7 +70,8 @@ def read_forms(page: bytes) -> list[Form]:
 
 def page_headers(site: str) -> dict[str, str]:
     """What Chromium adds to a navigation."""
-    return {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-Fetch-User": "?1", "Accept": "text/html"}
+    metadata = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-Fetch-User": "?1"}
+    return {**metadata, "Accept": "text/html"}
 
 
 def fetch_headers() -> dict[str, str]:
@@ -129,7 +130,8 @@ class Visitor:
         parts = urlsplit(url)
         with socket.create_connection((parts.hostname or "", parts.port or 80), TIMEOUT_S) as sock:
             key = base64.b64encode(os.urandom(16)).decode()
-            lines = [f"GET {parts.path} HTTP/1.1", f"Host: {parts.netloc}", "Upgrade: websocket", "Connection: Upgrade", f"Origin: {origin}"]
+            lines = [f"GET {parts.path} HTTP/1.1", f"Host: {parts.netloc}", f"Origin: {origin}"]
+            lines += ["Upgrade: websocket", "Connection: Upgrade"]
             lines += [f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13"]
             lines += [f"{name}: {value}" for name, value in self._cookie(url).items()]
             sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())

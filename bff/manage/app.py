@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from quart import Quart, Response, request
+from werkzeug.routing import RequestRedirect
 
 from bff.base.errors import BffError, StoreUnavailable
 from bff.manage.readiness import Readiness
@@ -176,7 +177,7 @@ def _explain_errors(app: Quart) -> None:
 
     app.register_error_handler(BffError, known)
     app.register_error_handler(404, not_found)
-    app.register_error_handler(308, not_found)
+    app.register_error_handler(RequestRedirect, not_found)
     app.register_error_handler(405, wrong_method)
     app.register_error_handler(Exception, unknown)
 

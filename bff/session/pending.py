@@ -8,6 +8,7 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 
@@ -33,13 +34,13 @@ Packed = str | bytes
 class _PackedPending(msgspec.Struct, array_like=True):
     issuer: str
     redirect_uri: str
-    state: Packed
-    nonce: Packed
-    code_verifier: Packed
+    state: Any
+    nonce: Any
+    code_verifier: Any
     scopes: str
     return_to: str
     created_at: float
-    previous: Packed = ""
+    previous: Any = ""
     subject: str = ""
     acr_values: list[str] = []
     max_age: int | None = None
@@ -208,5 +209,10 @@ def _shrink_hex(text: str) -> Packed:
     return data if text and data.hex() == text else text
 
 
-def _grow(packed: Packed) -> str:
-    return packed if isinstance(packed, str) else encode_text(packed)
+def _grow(packed: Any) -> str:
+    """msgspec knows no union of text and bytes, so the two are told apart here."""
+    if isinstance(packed, str):
+        return packed
+    if isinstance(packed, bytes):
+        return encode_text(packed)
+    raise SealBroken("a pending login of another shape")
