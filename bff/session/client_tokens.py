@@ -93,10 +93,11 @@ class ClientTokens:
         return self._fallback(slot, ProviderUnavailable(error.detail, retry_after_s=wait_s))
 
     def _fallback(self, slot: Slot, error: ProviderError) -> Credential:
-        grant = self._held.get(slot)
-        if grant is None or self._clock.now() >= grant.expires_at:
+        grant, now = self._held.get(slot), self._clock.now()
+        if grant is None or now >= grant.expires_at:
             raise error
-        return build_credential(grant, slot[0], until=grant.expires_at)
+        wait_s = (error.retry_after_s if isinstance(error, ProviderUnavailable) else None) or 1.0
+        return build_credential(grant, slot[0], until=min(grant.expires_at, now + wait_s))
 
 
 def _sends(grant: Grant, credential: Credential) -> bool:

@@ -8,12 +8,21 @@ that was redeemed. Nobody's disconnect stops it (TOKEN-8). Only invalid_grant en
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Literal, Protocol
 
 from bff.base.clock import Clock
-from bff.base.errors import BffError, GrantRefused, GrantRevoked, ProviderError, ProviderUnavailable, SessionGone, StoreUnavailable, TokenInvalid
+from bff.base.errors import (
+    BffError,
+    GrantRefused,
+    GrantRevoked,
+    ProviderError,
+    ProviderUnavailable,
+    SessionGone,
+    StoreUnavailable,
+    TokenInvalid,
+)
 from bff.base.events import Event, EventKind, Probe, no_probe
 from bff.base.flight import Flights
 from bff.base.secret import Secret
@@ -29,7 +38,7 @@ from bff.session.store.port import SessionStore
 
 TokenKind = Literal["user", "client", "user_or_client", "none"]
 
-LEASE_S = 30.0
+LEASE_S = 20.0
 POLL_FIRST_S = 0.02
 POLL_MOST_S = 0.25
 FORCED_EVERY_S = 5.0
@@ -99,8 +108,13 @@ class CredentialDesk:
     def at_hand(
         self, session: Session | None, *, token: TokenKind, audience: str, scopes: frozenset[str] = frozenset()
     ) -> Credential | None:
-        """The credential, if a fresh one is here: the hot path. None means await ``issue``. ``scopes`` are for client tokens."""
-        if session is None or token == "client":  # noqa: S105 - a kind of token
+        """The credential, if a fresh one is here: the hot path. None means await ``issue``. ``scopes`` are for client tokens.
+
+        For "none" it is one with an empty ``authorization``: nothing to attach.
+        """
+        if token == "none":  # noqa: S105 - a kind of token
+            return Credential(b"", float("inf"))
+        if session is None or token == "client":  # noqa: S105
             return None if token == "user" else self._clients.at_hand(audience, scopes)  # noqa: S105
         grant = session.grants.get(audience)
         if grant is None:
@@ -116,14 +130,15 @@ class CredentialDesk:
         ProviderUnavailable (with a wait), GrantRevoked (the session has ended), SessionGone, GrantRefused (the route asks
         for what the provider does not give), StoreUnavailable. A cancelled caller leaves the renewal running.
         """
+        user = live.session if live is not None else None
+        ready = self.at_hand(user, token=token, audience=audience, scopes=scopes)
+        if ready is not None:
+            return ready
         if token == "client" or (live is None and token == "user_or_client"):  # noqa: S105
             return await self._clients.issue(audience, scopes)
         if live is None:
             raise SessionGone("no session")
-        ready = self.at_hand(_alive(live), token="user", audience=audience)  # noqa: S106
-        if ready is not None:
-            return ready
-        return await self._flights.join((live.key, audience, NOTHING), lambda: self._renew(live, audience, NOTHING))
+        return await self._fly(live, audience, NOTHING)
 
     async def renew(self, live: Live | None, *, audience: str, stale: Credential) -> Credential:
         """Another credential than ``stale``, which an API refused (TOKEN-10). Errors as for ``issue``.
@@ -132,19 +147,24 @@ class CredentialDesk:
         quick succession (one per session, audience and 5 s). Then do not repeat the call.
         """
         if live is None or self._clients.holds(stale):
+            slot = ("client", stale.audience, stale.scopes)
+            if self._forced.wait_s(slot) > 0:
+                return stale
+            self._forced.failed(slot)
             return await self._clients.renew(stale)
         current = self._ready(_alive(live), audience, stale.authorization)
         if current is not None:
             return current
         if self._forced.wait_s((live.key, audience)) > 0:
             return stale
-        return await self._flights.join(
-            (live.key, audience, stale.authorization), lambda: self._renew(live, audience, stale.authorization)
-        )
+        return await self._fly(live, audience, stale.authorization)
 
     def revoke_later(self, session: Session) -> None:
         """Revoke an ended session's tokens in the background: bounded, retried, never in anybody's way (REV-2)."""
         self._revocations.add(session)
+        unsaved = self._unsaved.pop(session.key, None)
+        if unsaved is not None:
+            self._revocations.add(unsaved.orphan())
 
     async def close(self, timeout_s: float) -> None:
         """Let renewals finish (their tokens must reach the store), then revocations; at most ``timeout_s`` together."""
@@ -153,10 +173,19 @@ class CredentialDesk:
         left_s = max(0.0, timeout_s - (self._clock.monotonic() - started))
         await asyncio.gather(self._revocations.drain(left_s), self._clients.drain(left_s))
 
+    async def _fly(self, live: Live, audience: str, stale: bytes) -> Credential:
+        """Join or start the renewal, and wait for it no longer than ``wait_s`` (F2): it goes on without us."""
+        _alive(live)
+        try:
+            async with asyncio.timeout(self._wait_s):
+                return await self._flights.join((live.key, audience, stale), lambda: self._renew(live, audience, stale))
+        except TimeoutError:
+            late = ProviderUnavailable("renewal takes too long", retry_after_s=1.0)
+            return self._fallback(_alive(live), audience, stale, late)
+
     async def _renew(self, live: Live, audience: str, stale: bytes) -> Credential:
         async with self._turns.take(live.key):
-            if live.key in self._unsaved:
-                await self._save(live, self._unsaved[live.key])
+            await self._save_again(live)
             session = _alive(live)
             ready = self._ready(session, audience, stale)
             if ready is not None:
@@ -211,7 +240,7 @@ class CredentialDesk:
         self._breaker.succeeded()
         self._backoff.succeeded((live.key, audience))
         claims = None if identity is None else self._keeper.allowed(identity.claims)
-        renewal = Renewal(session.refresh_token, audience, tokens, identity, claims, self._clock.now())
+        renewal = Renewal(session, audience, tokens, identity, claims, self._clock.now())
         return await self._settle(live, renewal, audience, stale)
 
     async def _settle(self, live: Live, renewal: Renewal, audience: str, stale: bytes) -> Credential:
@@ -225,27 +254,29 @@ class CredentialDesk:
         grant = session.grants[audience]
         return build_credential(grant, audience, until=fresh_until(session, grant, margin_s=self._margin_s))
 
-    async def _save(self, live: Live, renewal: Renewal) -> Session:
+    async def _save(self, live: Live, renewal: Renewal, waits: Sequence[float] = SAVE_WAITS_S) -> Session:
         """Store a renewal, through some trouble; what the store will not take is kept for the next try (F39).
 
         SessionGone: logout was first and wins; the new tokens are revoked (F10). Superseded, StoreUnavailable.
         """
-        before = live.session
-        self._unsaved.pop(live.key, None)
-        for wait_s in (*SAVE_WAITS_S, None):
+        for wait_s in (*waits, None):
             try:
                 return await self._keeper.update(live, renewal.apply)
             except SessionGone:
-                if before is not None:
-                    self.revoke_later(replace(before, refresh_token=renewal.tokens.refresh_token or renewal.redeemed, grants={}))
+                self._revocations.add(renewal.orphan())
                 raise
             except StoreUnavailable:
-                if wait_s is None:
-                    break
-                await self._pause(wait_s)
+                if wait_s is not None:
+                    await self._pause(wait_s)
         if len(self._unsaved) < MAX_UNSAVED:
             self._unsaved[live.key] = renewal
         raise StoreUnavailable("renewed tokens could not be stored")
+
+    async def _save_again(self, live: Live) -> None:
+        unsaved = self._unsaved.pop(live.key, None)
+        if unsaved is not None:
+            with suppress(Superseded):
+                await self._save(live, unsaved, waits=())
 
     async def _revoked(
         self, live: Live, session: Session, audience: str, stale: bytes, error: GrantRevoked, *, doubtful: bool
@@ -271,10 +302,11 @@ class CredentialDesk:
             ended = await self._keeper.end(live.key, EndReason.IDENTITY_CHANGED)
             self.revoke_later(ended or session)
             raise SessionGone("the provider answered for somebody else") from error
-        unavailable = isinstance(error, ProviderUnavailable)
-        if unavailable:
+        wish_s = None
+        if isinstance(error, ProviderUnavailable):
             self._breaker.failed()
-        wait_s = self._backoff.failed((live.key, audience), error.retry_after_s if isinstance(error, ProviderUnavailable) else None)
+            wish_s = error.retry_after_s
+        wait_s = self._backoff.failed((live.key, audience), wish_s)
         if isinstance(error, GrantRefused) and error.error in ROUTE_FAULTS:
             return self._fallback(session, audience, stale, error)
         return self._fallback(session, audience, stale, ProviderUnavailable(error.detail, retry_after_s=wait_s))
@@ -294,10 +326,11 @@ class CredentialDesk:
         return ready if ready is not None and ready.authorization != stale else None
 
     def _fallback(self, session: Session, audience: str, stale: bytes, error: BffError) -> Credential:
-        """The old token to its real end, never the one an API has just refused; else ``error``."""
-        grant = session.grants.get(audience)
-        if grant is not None and self._clock.now() < grant.expires_at:
-            old = build_credential(grant, audience, until=grant.expires_at)
+        """The old token to its real end, never the one an API has just refused; else ``error``. To be asked for again soon."""
+        grant, now = session.grants.get(audience), self._clock.now()
+        if grant is not None and now < grant.expires_at:
+            wait_s = (error.retry_after_s if isinstance(error, ProviderUnavailable) else None) or 1.0
+            old = build_credential(grant, audience, until=min(grant.expires_at, now + wait_s))
             if old.authorization != stale:
                 return old
         raise error

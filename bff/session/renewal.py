@@ -15,34 +15,42 @@ SHORTEST_LIFE_S = 1.0
 """A token that is over on arrival counts as this long, so that it cannot ask for a renewal at every request (F14)."""
 
 
-class Superseded(Exception):  # noqa: N818 - a turn of events, not an error
+class Superseded(Exception):
     """The record holds another refresh token than the one we redeemed: another worker was first, and its tokens stay."""
 
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """One answered refresh: the refresh token that was ``redeemed`` for ``audience`` and what came back at ``now``.
+    """One answered refresh: whose refresh token was redeemed (``base``), for which ``audience``, what came back at ``now``.
 
     ``claims`` are the new ID token's allowed ones, None where no ID token came.
     """
 
-    redeemed: Secret
+    base: Session
     audience: str
     tokens: TokenSet
     identity: Identity | None
     claims: Mapping[str, Any] | None
     now: float
 
+    @property
+    def refresh_token(self) -> Secret:
+        """The one that is good from now on: the old one, where the answer brings none (TOKEN-7)."""
+        return self.tokens.refresh_token or self.base.refresh_token
+
+    def orphan(self) -> Session:
+        """Nothing but what came back: for revocation, when nobody is there any more to have it (F10)."""
+        return replace(self.base, grants={self.audience: self._grant(self.base)}, refresh_token=self.refresh_token)
+
     def apply(self, session: Session) -> Session:
         """The session with the new tokens. Superseded: then nothing of ours may be written (RFC 9700 §4.14.2)."""
-        refresh_token = self.tokens.refresh_token or self.redeemed  # TOKEN-7: none returned means the old one stays good
-        if session.refresh_token not in (self.redeemed, refresh_token):
+        if session.refresh_token not in (self.base.refresh_token, self.refresh_token):
             raise Superseded
         longest_s = self.tokens.session_max_s
         renewed = replace(
             session,
             grants={**session.grants, self.audience: self._grant(session)},
-            refresh_token=refresh_token,
+            refresh_token=self.refresh_token,
             id_token=self.tokens.id_token or session.id_token,
             expires_at=session.expires_at if longest_s is None else min(session.expires_at, self.now + longest_s),
         )
