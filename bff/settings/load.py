@@ -68,7 +68,7 @@ def _explain(gathered: Gathered, raw: dict[str, Any], error: ValidationError) ->
         settings = Settings.model_validate(kept)
     except ValidationError:
         return list(lines.values())
-    more = [found for found in checks.check(settings) if found.place not in lines]
+    more = [found for found in checks.check(settings) if not any(broken[: len(found.place)] == found.place for broken in lines)]
     return [*lines.values(), *(problem(gathered.origin(found.place), spell(found.place), found.what, found.fix) for found in more)]
 
 

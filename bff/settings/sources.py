@@ -133,7 +133,7 @@ def _read_environment(gathered: Gathered, env: Mapping[str, str]) -> None:
         elif name.endswith("_FILE") and (place := _find_place(gathered, name.removesuffix("_FILE"))):
             _set_from_file(gathered, place, name, Path(env[name]))
         else:
-            gathered.complain("environment", name, "is not a setting", did_you_mean(name, known_names(gathered)))
+            gathered.complain("environment", name, "is not a setting", did_you_mean(name.upper(), known_names(gathered)))
     for place, name in values:
         _set(gathered, place, name, env[name])
 

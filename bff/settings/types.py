@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from bff.base.secret import Secret
@@ -24,10 +24,6 @@ def _reader(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
             raise PydanticCustomError("bff", "{what}", {"what": error.what, "fix": error.fix}) from None
 
     return validate
-
-
-def _once(kind: type, read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: value if isinstance(value, kind) else read(value)
 
 
 def _positive(value: Any) -> float:
@@ -67,44 +63,36 @@ def _one_line(value: Any) -> Any:
 
 _DURATION_SCHEMA = WithJsonSchema({"type": ["string", "integer"], "description": 'such as "30m"', "examples": ["30s", "15m"]})
 
+
+def _read_unless_empty(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None or value == "" else read(value)
+
+
+_AS_TEXT = PlainSerializer(str, return_type=str)
+_URI = WithJsonSchema({"type": "string", "format": "uri"})
+
 Text = Annotated[str, BeforeValidator(_reader(_one_line)), Field(max_length=4096)]
-Duration = Annotated[float, PlainValidator(_reader(_once(float, _positive))), _DURATION_SCHEMA]
-DurationOrZero = Annotated[float, PlainValidator(_reader(_once(float, values.read_duration))), _DURATION_SCHEMA]
+Duration = Annotated[float, PlainValidator(_reader(_positive)), _DURATION_SCHEMA]
+DurationOrZero = Annotated[float, PlainValidator(_reader(values.read_duration)), _DURATION_SCHEMA]
+MaybeDuration = Annotated[float | None, PlainValidator(_reader(_read_unless_empty(values.read_duration))), _DURATION_SCHEMA]
 Size = Annotated[int, PlainValidator(_reader(values.read_size)), WithJsonSchema({"type": ["string", "integer"], "examples": ["1MiB"]})]
-ListenText = Annotated[Listen, PlainValidator(_reader(_once(Listen, values.read_listen))), WithJsonSchema({"type": "string"})]
-OriginText = Annotated[
-    str, BeforeValidator(_reader(lambda value: str(values.read_origin(value)))), WithJsonSchema({"type": "string", "format": "uri"})
-]
-IssuerText = Annotated[str, BeforeValidator(_reader(_check_issuer)), WithJsonSchema({"type": "string", "format": "uri"})]
+ListenText = Annotated[Listen, PlainValidator(_reader(values.read_listen)), _AS_TEXT, WithJsonSchema({"type": "string"})]
+OriginText = Annotated[str, BeforeValidator(_reader(lambda value: str(values.read_origin(value)))), _URI]
+IssuerText = Annotated[str, BeforeValidator(_reader(_check_issuer)), _URI]
 """Kept byte for byte: issuers are compared as strings (ISS-1)."""
-UrlText = Annotated[Url, PlainValidator(_reader(_once(Url, values.read_url))), WithJsonSchema({"type": "string", "format": "uri"})]
+UrlText = Annotated[Url, PlainValidator(_reader(values.read_url)), _AS_TEXT, _URI]
+MaybeUrl = Annotated[Url | None, PlainValidator(_reader(_read_unless_empty(values.read_url))), _AS_TEXT, _URI]
 SecretText = Annotated[
-    Secret,
-    PlainValidator(_reader(_once(Secret, _read_secret))),
-    WithJsonSchema({"type": "string", "format": "password", "writeOnly": True}),
+    Secret, PlainValidator(_reader(_read_secret)), _AS_TEXT, WithJsonSchema({"type": "string", "format": "password", "writeOnly": True})
 ]
 Network = Annotated[
     ipaddress.IPv4Network | ipaddress.IPv6Network,
     PlainValidator(_reader(_read_network)),
+    _AS_TEXT,
     WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8"]}),
 ]
 FileName = Annotated[str, BeforeValidator(_reader(_one_line)), WithJsonSchema({"type": "string", "format": "path"})]
 """A path; relative ones are resolved against the folder of the configuration file (load.py)."""
-
-MaybeDuration = Annotated[
-    float | None,
-    PlainValidator(
-        _reader(lambda value: value if value is None or isinstance(value, float) else None if value == "" else values.read_duration(value))
-    ),
-    _DURATION_SCHEMA,
-]
-MaybeUrl = Annotated[
-    Url | None,
-    PlainValidator(
-        _reader(lambda value: value if value is None or isinstance(value, Url) else None if value == "" else values.read_url(value))
-    ),
-    WithJsonSchema({"type": "string", "format": "uri"}),
-]
 
 
 def written(default: object) -> Any:
