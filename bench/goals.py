@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from bench.values import Series, ratio_best, ratio_middle
 
 OURS = "bff"
+CHECKED = ("nginx plain", "nginx + Lua")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,11 @@ GOALS = [
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
+    """``binding``: CI fails when it is missed. Latency is not: on a shared machine it tells about the neighbours."""
+
     text: str
     held: bool
+    binding: bool = True
 
 
 def judge(results: Mapping[str, Sequence[Series]], slack: float) -> list[Verdict]:
@@ -56,7 +60,7 @@ def _ratios(results: Mapping[str, Sequence[Series]], slack: float) -> list[Verdi
             reached = max(ratio_best(peer, mine), ratio_middle(peer, mine))
             needed = goal.must * (1 - slack)
             text = f"{goal.scenario}, against {goal.peer}: {reached:.2f} (must {goal.must:g}, aim {goal.aim:g}, held to {needed:.2f})"
-            verdicts.append(Verdict(text, reached >= needed))
+            verdicts.append(Verdict(text, reached >= needed, binding=goal.peer in CHECKED))
     return verdicts
 
 
@@ -69,7 +73,7 @@ def _own(results: Mapping[str, Sequence[Series]], slack: float) -> list[Verdict]
         verdicts.append(Verdict(f"128 connections against own cost at 32: {grown:.2f} (at most 1.5)", grown <= 1.5 * (1 + slack)))
     if small and plain:
         times = small.p99_ms / plain.p99_ms
-        verdicts.append(Verdict(f"p99 against nginx plain: {times:.2f} (at most 2)", times <= 2 * (1 + slack)))
+        verdicts.append(Verdict(f"p99 against nginx plain: {times:.2f} (at most 2)", times <= 2 * (1 + slack), binding=False))
         verdicts.append(Verdict(f"worker memory: {small.rss_mib:.0f} MiB (at most 60)", small.rss_mib <= 60))
     if small and stored:
         change = min(stored.best / small.best, stored.middle / small.middle)
