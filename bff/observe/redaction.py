@@ -86,7 +86,7 @@ _WORDS = frozenset({"outcome", "code", "reason", "result"})
 _WORD = re.compile(r"[a-z0-9_]{0,48}", re.ASCII)
 _QUERY = re.compile(r"\?[^\s\"'<>]*")
 _USERINFO = re.compile(r"(?<=://)[^/\s@]*@")
-_LONG_RUN = re.compile(r"[A-Za-z0-9_\-+=]{24,}(?:\.[A-Za-z0-9_\-+=]*)*")
+_LONG_RUN = re.compile(r"[A-Za-z0-9_.+=-]{24,}")
 _LEFT_OUT = "[not logged]"
 
 
@@ -112,17 +112,20 @@ def _redact_value(name: str, value: Any) -> Any:
 def scrub(text: str) -> str:
     """Free text without query strings, URL passwords or anything long enough to be a token, at most 512 characters.
 
-    Pseudonyms (16 hex) survive; 24 unbroken characters that are not plain words do not.
+    Pseudonyms (16 hex) survive; 24 characters in one run do not, unless they read like a host or file name.
     """
     short = text[: 4 * LONGEST]
+    if not short.isascii():
+        short = short.encode("utf-8", "replace").decode()
     short = _USERINFO.sub("", _QUERY.sub("", short))
     return _bounded(_LONG_RUN.sub(_keep_words, short))
 
 
 def _keep_words(found: re.Match[str]) -> str:
-    """Long runs stay when they are plainly words (a-file-name_like_this): letters without digits or mixed case."""
+    """A run of lower-case words with hardly a digit stays. Tokens mix cases or are full of digits (a UUID: three in five)."""
     run = found[0]
-    return run if run.replace("-", "").replace("_", "").replace(".", "").isalpha() and run == run.lower() else "[redacted]"
+    digits = sum(map(str.isdigit, run))
+    return run if run == run.lower() and 10 * digits <= len(run) and "=" not in run and "+" not in run else "[redacted]"
 
 
 def _bounded(text: str) -> str:

@@ -1,0 +1,92 @@
+"""Numbers: deltas from the hot path, sums over processes, labels from closed sets."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bff.observe.metrics import BUCKETS_S, Metrics
+from bff.observe.multiprocess import VARIABLE, forget_worker, share_metrics
+from bff.policy.routes import METHODS
+from bff.proxy.lane import LATENCY_BOUNDS_S
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_buckets_and_methods_are_those_of_the_door() -> None:
+    """The door counts by them without importing this package."""
+    from bff.observe.metrics import _METHODS
+
+    assert BUCKETS_S == LATENCY_BOUNDS_S
+    assert _METHODS == METHODS
+
+
+def test_a_delta_of_bucket_counts_is_as_good_as_single_observations() -> None:
+    """The library's own fields are used: this holds them to what ``observe`` does."""
+    one, other = Metrics(), Metrics()
+    seconds = [0.0005, 0.001, 0.004, 0.3, 99.0]
+    counts = [0] * (len(BUCKETS_S) + 1)
+    for value in seconds:
+        one.durations.labels("r").observe(value)
+        counts[next((index for index, bound in enumerate(BUCKETS_S) if value <= bound), len(BUCKETS_S))] += 1
+    other.add_durations("r", counts, sum(seconds))
+    other.add_upstream_durations("r", counts, sum(seconds))
+    strip = [line for line in one.scrape().splitlines() if b"duration" in line and b"_created" not in line and b"upstream" not in line]
+    assert strip == [
+        line for line in other.scrape().splitlines() if b"duration" in line and b"_created" not in line and b"upstream" not in line
+    ]
+    with pytest.raises(ValueError, match="counts for"):
+        other.add_durations("r", [1, 2], 1.0)
+
+
+def test_requests_are_counted_by_route_method_and_status() -> None:
+    """A method nobody allows is one label, not as many as a stranger likes."""
+    metrics = Metrics()
+    metrics.add_requests("/api/", "GET", 200, 41)
+    metrics.add_requests("/api/", "GET", 200, 1)
+    metrics.add_requests("", "BREW", 405, 1)
+    metrics.set_in_flight(3, 17)
+    metrics.observe_store("get", 0.002)
+    sample = metrics.registry.get_sample_value
+    assert sample("bff_http_requests_total", {"route": "/api/", "method": "GET", "status": "200"}) == 42
+    assert sample("bff_http_requests_total", {"route": "", "method": "other", "status": "405"}) == 1
+    assert sample("bff_http_requests_in_flight") == 3
+    assert sample("bff_http_connections") == 17
+    assert sample("bff_store_duration_seconds_count", {"op": "get"}) == 1
+    assert b"bff_build_info{" in metrics.scrape()
+
+
+WORKER = """
+from bff.observe.metrics import Metrics
+import sys
+metrics = Metrics()
+metrics.add_requests("/api/", "GET", 200, 2)
+metrics.set_in_flight(5, 5)
+metrics.add_durations("/api/", [1] * 14, 3.0)
+if sys.argv[1:]:
+    print(metrics.scrape().decode())
+"""
+
+
+def test_workers_numbers_are_summed_and_gauges_leave_with_their_worker(tmp_path: Path) -> None:
+    """Multi-worker: any worker tells the whole; counters of the dead stay, their gauges do not."""
+    environ = dict(os.environ)
+    share_metrics(tmp_path / "m", environ)
+    (tmp_path / "m" / "counter_1.db").write_bytes(b"")
+    share_metrics(tmp_path / "m", environ)
+    assert list((tmp_path / "m").iterdir()) == []
+    assert environ[VARIABLE] == str(tmp_path / "m")
+    first = subprocess.Popen([sys.executable, "-c", WORKER], cwd=ROOT, env=environ)
+    assert first.wait(30) == 0
+    forget_worker(first.pid, tmp_path / "m")
+    told = subprocess.run(
+        [sys.executable, "-c", WORKER, "scrape"], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30, check=True
+    ).stdout
+    assert 'bff_http_requests_total{method="GET",route="/api/",status="200"} 4.0' in told
+    assert "bff_http_requests_in_flight 5.0" in told
+    assert 'bff_http_request_duration_seconds_count{route="/api/"} 28.0' in told
+    assert "bff_build_info{" in told
