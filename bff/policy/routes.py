@@ -63,8 +63,8 @@ class Limits:
     stream_idle_s: float = 900.0
     total_s: float = 300.0
     body_bytes: int = 100 * 1024 * 1024
-    concurrent: int = 512
-    concurrent_per_session: int = 64
+    concurrent: int = 1024
+    concurrent_per_session: int = 256
     websocket_message_bytes: int = 64 * 1024 * 1024
 
 

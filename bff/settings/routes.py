@@ -75,9 +75,9 @@ class RouteSettings(Section):
     """Largest request body; default `limits.max_body`."""
     max_websocket_message: Size = written("64MiB")
     """Largest WebSocket message."""
-    concurrent: Annotated[int, Field(ge=1, le=1_000_000)] = 512
+    concurrent: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
     """Calls under way per worker."""
-    concurrent_per_session: Annotated[int, Field(ge=1, le=1_000_000)] = 64
+    concurrent_per_session: Annotated[int, Field(ge=1, le=1_000_000)] = 256
     """Calls under way per session and worker."""
     forward_cookies: tuple[Text, ...] = ()
     """Cookies of the browser that the API may see. Ours never are."""
