@@ -42,6 +42,6 @@ async def sign_in(browser: Browser, app: str, *, person: str = "ada", return_to:
 
 async def user(browser: Browser, app: str) -> dict[str, object] | None:
     """What /bff/user says, None when signed out."""
-    answer = await browser.fetch(f"{app}/bff/user")
+    answer = await browser.fetch(f"{app}/bff/user", page=f"{app}/")
     assert answer.status in (200, 401), (answer.status, answer.text)
     return answer.json() if answer.status == 200 else None  # type: ignore[no-any-return]

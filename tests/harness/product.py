@@ -66,7 +66,7 @@ class Product:
         self.write_config()
         self._runs += 1
         log = self.folder / f"bff-{self._runs}.log"
-        arguments = [PYTHON, "-m", "bff", "serve", "--config", str(self.config_file)]
+        arguments = [PYTHON, "-m", "bff", "--debug", "serve", "--config", str(self.config_file)]
         self.program = Program(arguments, log_file=log, env=self._env, cwd=self.folder)
         if wait:
             self.program.wait_ready(self.is_ready)

@@ -30,6 +30,7 @@ def routes_for(api: str, recorder: str) -> list[dict[str, Any]]:
         {"path": "/api/payments", "upstream": f"{api}/payments", "acr": ["mfa"]},
         {"path": "/sales/", "upstream": f"{recorder}/sales/", "claims": {"department": ["sales"]}},
         {"path": "/record/", "upstream": f"{recorder}/up/"},
+        {"path": "/gone/", "upstream": "http://127.0.0.1:9/"},
         {"path": "/open/", "upstream": f"{recorder}/open/", "token": "none"},
         {"path": "/machine/", "upstream": f"{recorder}/machine/", "token": "client"},
         {"path": "/fresh/", "upstream": f"{recorder}/fresh/", "max_age": "1h"},
@@ -108,7 +109,7 @@ def build_world(
 def default_config(issuer: str, routes: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "server": {"workers": 1, "grace": "3s"},
-        "provider": {"issuer": issuer, "client_id": "spa", "client_secret": SECRET, "scopes": SCOPES},
+        "provider": {"issuer": issuer, "client_id": "spa", "client_secret": SECRET, "scopes": SCOPES, "resources": [AUDIENCE]},
         "session": {"store": "sqlite:sessions.db", "keys_file": "keys.json"},
         "spa": {"directory": "web"},
         "log": {"level": "debug", "format": "json"},
