@@ -143,7 +143,7 @@ def _is_own_navigation(facts: Facts, origin: str) -> bool:
         return False
     if facts.fetch_dest in (None, "document"):
         return facts.fetch_site in ("same-origin", "none") and facts.fetch_mode in (None, "navigate")
-    return facts.fetch_site == "same-origin" and facts.fetch_dest in PASSIVE_DESTINATIONS
+    return facts.fetch_site == "same-origin" and facts.fetch_dest in PASSIVE_DESTINATIONS and facts.fetch_mode != "navigate"
 
 
 def _is_event_source(facts: Facts, origin: str) -> bool:

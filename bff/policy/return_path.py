@@ -35,7 +35,10 @@ def safe_return(value: str | None, *, prefix: str = "/bff") -> str | None:
     if match is None:
         return None
     path, query, fragment = match[1], match[2] or "", match[3] or ""
-    if not judge_path(path.encode()).usable or _is_inside(path, prefix):
+    if not judge_path(path.encode()).usable:
+        return None
+    meant = decode_fully(path.encode()).lower()
+    if meant.startswith("//") or _is_inside(meant, prefix.lower()):
         return None
     rebuilt = path + query + fragment
     resolved = urlsplit(urljoin(_NOWHERE + "/", rebuilt))
@@ -45,5 +48,4 @@ def safe_return(value: str | None, *, prefix: str = "/bff") -> str | None:
 
 
 def _is_inside(path: str, prefix: str) -> bool:
-    meant = decode_fully(path.encode()).lower()
-    return meant == prefix.lower() or meant.startswith((prefix.lower() + "/", prefix.lower() + ";"))
+    return path == prefix or path.startswith((prefix + "/", prefix + ";"))
