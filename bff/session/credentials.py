@@ -122,9 +122,7 @@ class CredentialDesk:
         until = fresh_until(session, grant, margin_s=self._margin_s)
         return build_credential(grant, audience, until=until) if self._clock.now() < until else None
 
-    async def issue(
-        self, live: Live | None, *, token: TokenKind, audience: str, scopes: frozenset[str] = frozenset()
-    ) -> Credential:
+    async def issue(self, live: Live | None, *, token: TokenKind, audience: str, scopes: frozenset[str] = frozenset()) -> Credential:
         """A credential for one call: fresh; or the old one while it lives, when the provider cannot be asked.
 
         ProviderUnavailable (with a wait), GrantRevoked (the session has ended), SessionGone, GrantRefused (the route asks

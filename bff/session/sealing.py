@@ -125,9 +125,7 @@ class KeyRing:
 
     def to_json(self) -> str:
         """The file's text: it holds the secrets, so it belongs into a file of mode 0600 and nowhere else."""
-        entries = [
-            {"kid": key.kid, "secret": base64.b64encode(key.secret).decode(), "created_at": key.created_at} for key in self._keys
-        ]
+        entries = [{"kid": key.kid, "secret": base64.b64encode(key.secret).decode(), "created_at": key.created_at} for key in self._keys]
         return msgspec.json.format(msgspec.json.encode({"keys": entries}), indent=2).decode() + "\n"
 
     def rotated(self, *, now: float | None = None) -> KeyRing:

@@ -114,7 +114,9 @@ def test_the_session_cookie_has_one_size_at_most_200_bytes_so_nothing_is_ever_ch
 
 
 @pytest.mark.row("COOKIE-19", "S9")
-@pytest.mark.parametrize("other", [CookiePolicy(name="other", instance="a"), CookiePolicy(instance="b"), CookiePolicy(prefix="__Host-", instance="a")])
+@pytest.mark.parametrize(
+    "other", [CookiePolicy(name="other", instance="a"), CookiePolicy(instance="b"), CookiePolicy(prefix="__Host-", instance="a")]
+)
 def test_a_ticket_opens_only_under_its_cookie_name_and_instance(other: CookiePolicy) -> None:
     ring, mine = KeyRing.generate(), CookiePolicy(instance="a")
     ticket = build_ticket(5.0)

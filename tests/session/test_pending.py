@@ -62,9 +62,17 @@ texts = st.text(max_size=40) | st.sampled_from(["", "abcd", "QQ", "QR", "A" * 43
 
 
 @given(
-    texts, texts, texts, texts, st.lists(st.sampled_from(["openid", "a", "b"]), max_size=3), st.none() | st.integers(0, 10**6), st.floats(0, 1e11)
+    texts,
+    texts,
+    texts,
+    texts,
+    st.lists(st.sampled_from(["openid", "a", "b"]), max_size=3),
+    st.none() | st.integers(0, 10**6),
+    st.floats(0, 1e11),
 )
-def test_a_packed_login_unpacks_to_itself(state: str, verifier: str, previous: str, subject: str, scopes: list[str], age: int | None, at: float) -> None:
+def test_a_packed_login_unpacks_to_itself(
+    state: str, verifier: str, previous: str, subject: str, scopes: list[str], age: int | None, at: float
+) -> None:
     pending = PendingLogin("i", "r", state, "n", verifier, tuple(scopes), "/", at, ("a", "b"), age, "login", subject, previous)
     assert _unpack(_pack(pending)) == pending
 
@@ -155,7 +163,7 @@ def test_another_state_name_ring_instance_or_a_double_is_unknown() -> None:
     clock, jar = FakeClock(), Jar()
     pending, other = login(clock), login(clock)
     jar.take_in(desk(clock).keep(pending, []))
-    (name, value), = jar.items()
+    ((name, value),) = jar.items()
     swapped_name = desk(clock).keep(other, [])[0].partition("=")[0]
     tries = [
         (desk(clock), other.state, jar.pairs),

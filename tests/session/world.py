@@ -23,7 +23,9 @@ ISSUER = "https://id.example.com"
 IDLE_S = 1800.0
 MAX_S = 43200.0
 LIFE_S = 300.0
-ALICE = Identity(issuer=ISSUER, subject="alice", sid="sid-1", acr="1", amr=("pwd",), auth_time=1_799_999_990, claims={"name": "Alice", "email": "a@x"})
+ALICE = Identity(
+    issuer=ISSUER, subject="alice", sid="sid-1", acr="1", amr=("pwd",), auth_time=1_799_999_990, claims={"name": "Alice", "email": "a@x"}
+)
 BOB = Identity(issuer=ISSUER, subject="bob", sid="sid-2", claims={"name": "Bob"})
 
 
@@ -191,7 +193,13 @@ class World:
         return CredentialDesk(**{**options, **changes})  # type: ignore[arg-type]
 
     async def sign_in(
-        self, identity: Identity = ALICE, *, keeper: Keeper | None = None, previous: Sequence[bytes] = (), refresh: bool = True, opaque: bool = False
+        self,
+        identity: Identity = ALICE,
+        *,
+        keeper: Keeper | None = None,
+        previous: Sequence[bytes] = (),
+        refresh: bool = True,
+        opaque: bool = False,
     ) -> tuple[Live, str]:
         tokens = self.provider.login(refresh=refresh, opaque=opaque)
         return await (keeper or self.keeper).begin(identity, tokens, previous=previous, scopes=("openid", "orders"))
@@ -210,4 +218,18 @@ async def breathe(turns: int = 20) -> None:
         await asyncio.sleep(0)
 
 
-__all__ = ["ALICE", "BOB", "Changes", "IDLE_S", "ISSUER", "LIFE_S", "MAX_S", "Row", "ScriptedProvider", "Trouble", "World", "breathe", "tick"]
+__all__ = [
+    "ALICE",
+    "BOB",
+    "IDLE_S",
+    "ISSUER",
+    "LIFE_S",
+    "MAX_S",
+    "Changes",
+    "Row",
+    "ScriptedProvider",
+    "Trouble",
+    "World",
+    "breathe",
+    "tick",
+]

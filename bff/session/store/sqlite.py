@@ -3,7 +3,7 @@
 Reads run in the loop (10 µs). Writes run on one thread per process (bff.session.store.sqlite_writer): WAL, BEGIN
 IMMEDIATE, synchronous=FULL for sessions, so that an acknowledged logout or rotated refresh token survives a power cut
 too (0.4 ms on the disk we measured, against 0.04 with NORMAL, which a killed process survives but a power cut does
-not). Touches, leases and seen names use NORMAL: losing one costs nothing.
+not). Touches and leases use NORMAL: losing one costs nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from bff.base.clock import Clock
 from bff.base.errors import StoreUnavailable
 from bff.session.store import sqlite_schema as schema
 from bff.session.store.port import Changes, Row
+from bff.session.store.sqlite_mark import Mark
 from bff.session.store.sqlite_writer import Writer
 
 V = TypeVar("V")
@@ -42,6 +43,7 @@ class SqliteStore:
     def __init__(self, path: Path, *, clock: Clock) -> None:
         self._path = path
         self._clock = clock
+        self._mark = Mark(path.with_name(path.name + ".mark"))
         self._reader: sqlite3.Connection | None = None
         self._written: sqlite3.Connection | None = None
         self._writer: Writer | None = None
@@ -128,7 +130,7 @@ class SqliteStore:
             return Changes(cursor, ())
         newest, keys = self._changed_since(cursor)
         if newest < cursor:
-            newest, keys = await self._write(lambda db: _disown(db, cursor)), None
+            newest, keys = await self._write(lambda db: _disown(db, cursor, self._clock.now())), None
         self._data_version = (data_version, newest)
         return Changes(newest, keys)
 
@@ -145,7 +147,7 @@ class SqliteStore:
             db.execute("DELETE FROM changed WHERE at < ?", (now - CHANGES_KEPT_S,))
             return len(over)
 
-        return await self._write(work, durable=False)
+        return await self._write(work)
 
     async def count(self) -> int:
         now = self._clock.now()
@@ -170,14 +172,14 @@ class SqliteStore:
             position = schema.read_position(self._reading())
         epoch = position >> schema.EPOCH_SHIFT
         if cursor in (0, position):
-            return position, []
+            return position, ()
         if cursor >> schema.EPOCH_SHIFT != epoch:
             return position, None
         sequence = cursor & ((1 << schema.EPOCH_SHIFT) - 1)
         rows = self._read("SELECT seq, key FROM changed WHERE seq > ? ORDER BY seq LIMIT ?", (sequence, CHANGES_READ))
         if not rows or rows[0][0] != sequence + 1 or len(rows) == CHANGES_READ:
             return position, None
-        return epoch << schema.EPOCH_SHIFT | int(rows[-1][0]), [*dict.fromkeys(key for _, key in rows)]
+        return epoch << schema.EPOCH_SHIFT | int(rows[-1][0]), tuple(dict.fromkeys(key for _, key in rows))
 
     def _delete(self, db: sqlite3.Connection, key: bytes) -> bool:
         if not db.execute("DELETE FROM sessions WHERE key = ?", (key,)).rowcount:
@@ -197,7 +199,7 @@ class SqliteStore:
         if self._closed:
             raise StoreUnavailable("the session store is closed")
         if self._writer is None:
-            self._writer = Writer(connection=self._writing, name="bff-sessions")
+            self._writer = Writer(connection=self._writing, committed=self._committed, name="bff-sessions")
             self._writer.start()
         with _translated():
             async with asyncio.timeout(WRITE_DEADLINE_S):
@@ -212,7 +214,8 @@ class SqliteStore:
             self._reader.close()
             self._reader = None
         if self._reader is None:
-            self._reader, self._reader_inode = _open(self._path, busy_ms=schema.READ_BUSY_MS, read_only=True)
+            self._reader, self._reader_inode = self._open(busy_ms=schema.READ_BUSY_MS)
+            self._reader.execute("PRAGMA query_only = ON")
             self._data_version = None
         self._checked_at = now
         return self._reader
@@ -223,8 +226,23 @@ class SqliteStore:
             self._written.close()
             self._written = None
         if self._written is None:
-            self._written, self._writer_inode = _open(self._path, busy_ms=schema.WRITE_BUSY_MS, read_only=False)
+            self._written, self._writer_inode = self._open(busy_ms=schema.WRITE_BUSY_MS)
         return self._written
+
+    def _committed(self, db: sqlite3.Connection) -> None:
+        """After each durable commit, on the writer's thread. A mark that cannot be set detects less; nothing else fails."""
+        with suppress(OSError):
+            self._mark.note(schema.read_position(db))
+
+    def _open(self, *, busy_ms: int) -> tuple[sqlite3.Connection, int]:
+        inode = schema.create_file(self._path)
+        connection = schema.open_connection(self._path, busy_ms=busy_ms)
+        try:
+            schema.prepare(connection, inode=inode, mark=self._mark.read(), now=self._clock.now())
+        except BaseException:
+            connection.close()
+            raise
+        return connection, inode
 
 
 @contextmanager
@@ -239,19 +257,6 @@ def _translated() -> Iterator[None]:
         raise StoreUnavailable(f"session file: {errno.errorcode.get(error.errno or 0, 'OSError')}") from error
 
 
-def _open(path: Path, *, busy_ms: int, read_only: bool) -> tuple[sqlite3.Connection, int]:
-    inode = schema.create_file(path)
-    connection = schema.open_connection(path, busy_ms=busy_ms)
-    try:
-        schema.prepare(connection, inode)
-        if read_only:
-            connection.execute("PRAGMA query_only = ON")
-    except BaseException:
-        connection.close()
-        raise
-    return connection, inode
-
-
 def _inode(path: Path) -> int:
     """Which file the path means now; 0 when it means none."""
     try:
@@ -260,10 +265,10 @@ def _inode(path: Path) -> int:
         return 0
 
 
-def _disown(db: sqlite3.Connection, cursor: int) -> int:
+def _disown(db: sqlite3.Connection, cursor: int, now: float) -> int:
     """The change log went backwards: an older copy was put in place. Forget its sessions, once for all processes."""
     if schema.read_position(db) < cursor:
-        schema.forget_sessions(db, epoch=(cursor >> schema.EPOCH_SHIFT) + 1)
+        schema.forget_sessions(db, after=cursor, now=now)
     return schema.read_position(db)
 
 

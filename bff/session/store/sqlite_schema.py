@@ -1,8 +1,9 @@
 """The SQLite store's tables, and the checks a file must pass before it is believed.
 
 A file that was copied, restored or swapped may hold sessions that have been logged out since (attack F42). It is
-known by its inode, which the file remembers, or by a change log that went backwards: its sessions are dropped and its
-epoch moves on. Not noticed: an in-place restore while nothing runs. Restore the key ring only, never the sessions.
+known by its inode, which the file remembers, or by a change log that is behind what a second file (sqlite_mark) or a
+running process remembers: its sessions are dropped and its epoch moves on. Not noticed: both files put back in place
+while nothing runs. Restore the key ring only, never the sessions.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from bff.base.errors import StoreUnavailable
 
 SCHEMA_VERSION = 1
 EPOCH_SHIFT = 40
-"""A change cursor is epoch << 40 | sequence: one number that never goes backwards."""
+"""A change cursor is epoch << 40 | sequence: one number that never goes backwards. Epochs are milliseconds of their start."""
 
 READ_BUSY_MS = 200
 WRITE_BUSY_MS = 2000
@@ -33,7 +34,7 @@ _TABLES = (
     "CREATE TABLE once (name BLOB PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID",
     "CREATE TABLE leases (name BLOB PRIMARY KEY, holder BLOB NOT NULL, until REAL NOT NULL) WITHOUT ROWID",
     "INSERT INTO changed (key, at) VALUES (x'', 0)",
-    "INSERT INTO facts VALUES ('epoch', 1), ('inode', 0), ('ping', 0)",
+    "INSERT INTO facts VALUES ('epoch', 0), ('inode', 0), ('ping', 0)",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
 
@@ -64,29 +65,36 @@ def open_connection(path: Path, *, busy_ms: int) -> sqlite3.Connection:
     return connection
 
 
-def prepare(connection: sqlite3.Connection, inode: int) -> None:
-    """Create the tables, or check that they are ours and belong to this very file. sqlite3.Error, StoreUnavailable."""
+def prepare(connection: sqlite3.Connection, *, inode: int, mark: int, now: float) -> None:
+    """Create the tables, or check that they are ours, belong to this very file and are not behind ``mark``.
+
+    A file that is as it should be is not written to: a reader can open it while another process holds the lock.
+    sqlite3.Error, StoreUnavailable.
+    """
+    if _schema_of(connection) and _is_trusted(connection, inode, mark):
+        return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
+        if not _schema_of(connection):
             for statement in _TABLES:
                 connection.execute(statement)
-        elif version != SCHEMA_VERSION:
-            raise StoreUnavailable(f"the session file has schema {version}, this release reads {SCHEMA_VERSION}")
-        known = connection.execute("SELECT value FROM facts WHERE name = 'inode'").fetchone()[0]
-        if known != inode:
-            _adopt_file(connection, inode, copied=known != 0)
+        elif not _is_trusted(connection, inode, mark) and connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise StoreUnavailable("the session file is damaged")
+        if not _is_trusted(connection, inode, mark):
+            forget_sessions(connection, after=mark, now=now)
+            connection.execute("UPDATE facts SET value = ? WHERE name = 'inode'", (inode,))
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
         raise
 
 
-def forget_sessions(connection: sqlite3.Connection, *, epoch: int) -> None:
-    """Drop every session of a file whose past we cannot trust; cursors of before become "anything may have changed"."""
+def forget_sessions(connection: sqlite3.Connection, *, after: int, now: float) -> None:
+    """Drop every session of a file whose past we cannot trust, and start an epoch later than position ``after``: cursors
+    of before become "anything may have changed"."""
     connection.execute("DELETE FROM sessions")
     connection.execute("DELETE FROM blind")
+    epoch = max(int(now * 1000), max(after, read_position(connection)) // (1 << EPOCH_SHIFT) + 1)
     connection.execute("UPDATE facts SET value = ? WHERE name = 'epoch'", (epoch,))
 
 
@@ -98,11 +106,13 @@ def read_position(connection: sqlite3.Connection) -> int:
     return int(epoch) << EPOCH_SHIFT | int(sequence)
 
 
-def _adopt_file(connection: sqlite3.Connection, inode: int, *, copied: bool) -> None:
-    if copied:
-        check = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if check != "ok":
-            raise StoreUnavailable("the session file is damaged")
-        epoch = connection.execute("SELECT value FROM facts WHERE name = 'epoch'").fetchone()[0]
-        forget_sessions(connection, epoch=epoch + 1)
-    connection.execute("UPDATE facts SET value = ? WHERE name = 'inode'", (inode,))
+def _schema_of(connection: sqlite3.Connection) -> int:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version not in (0, SCHEMA_VERSION):
+        raise StoreUnavailable(f"the session file has schema {version}, this release reads {SCHEMA_VERSION}")
+    return version
+
+
+def _is_trusted(connection: sqlite3.Connection, inode: int, mark: int) -> bool:
+    known = connection.execute("SELECT value FROM facts WHERE name = 'inode'").fetchone()[0]
+    return bool(known == inode and read_position(connection) >= mark)

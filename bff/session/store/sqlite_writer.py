@@ -46,11 +46,13 @@ class _Job(Generic[V]):
 class Writer:
     """Runs jobs in order on its own thread and connection. Bound: 5,000 queued jobs, then StoreUnavailable.
 
-    ``connection`` opens or hands out the connection; it is called on the thread, before each batch, and may raise.
+    ``connection`` opens or hands out the connection, before each batch, and may raise; ``committed`` is told of each
+    durable commit and must not. Both are called on the thread.
     """
 
-    def __init__(self, *, connection: Callable[[], sqlite3.Connection], name: str) -> None:
+    def __init__(self, *, connection: Callable[[], sqlite3.Connection], committed: Callable[[sqlite3.Connection], None], name: str) -> None:
         self._connection = connection
+        self._committed = committed
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._closed = False
@@ -116,7 +118,8 @@ class Writer:
 
     def _commit(self, batch: list[_Job[Any]]) -> list[Any]:
         connection = self._connection()
-        connection.execute(f"PRAGMA synchronous = {'FULL' if any(job.durable for job in batch) else 'NORMAL'}")
+        durable = any(job.durable for job in batch)
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         connection.execute("BEGIN IMMEDIATE")
         try:
             values = [job.work(connection) for job in batch]
@@ -125,4 +128,6 @@ class Writer:
             with suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
             raise
+        if durable:
+            self._committed(connection)
         return values

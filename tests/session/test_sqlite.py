@@ -1,0 +1,450 @@
+"""SQLite's own promises: what is acknowledged survives, what is wrong with the file is noticed, the loop never waits."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bff.base.clock import FakeClock
+from bff.base.errors import ConfigError, StoreUnavailable
+from bff.session.store import MemoryStore, Row, SqliteStore, open_store, sqlite_writer
+from bff.session.store.sqlite_writer import Writer
+
+NOW = FakeClock().now()
+
+CRASHING_WRITER = """
+import asyncio, os, sys
+from pathlib import Path
+from bff.base.clock import FakeClock
+from bff.session.store import Row, SqliteStore
+
+async def main():
+    clock = FakeClock()
+    store = SqliteStore(Path(sys.argv[1]), clock=clock)
+    while True:
+        row = Row(os.urandom(32), 1, os.urandom(500), clock.now(), clock.now(), clock.now() + 3600, (b"person",))
+        await store.insert(row)
+        await store.replace(Row(row.key, 2, b"two", row.created_at, row.seen_at, row.expires_at, (b"person",)), expected_version=1)
+        print("kept", row.key.hex(), flush=True)
+        await store.delete(row.key) if row.key[0] % 2 else None
+        print("gone" if row.key[0] % 2 else "done", row.key.hex(), flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "store" / "sessions.db"
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def store(path: Path, clock: FakeClock) -> AsyncIterator[SqliteStore]:
+    made = SqliteStore(path, clock=clock)
+    yield made
+    await made.close()
+
+
+def row(**changes: object) -> Row:
+    base = Row(os.urandom(32), 1, os.urandom(200), NOW, NOW, NOW + 3600, (b"person",))
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.row("F7", "F48", "SESS-15")
+@pytest.mark.parametrize("round_", range(3))
+async def test_whatever_was_acknowledged_before_kill_nine_is_there_afterwards(path: Path, clock: FakeClock, round_: int) -> None:
+    child = subprocess.Popen([sys.executable, "-c", CRASHING_WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    lines = [child.stdout.readline() for _ in range(40 + round_ * 7)]
+    os.kill(child.pid, signal.SIGKILL)
+    lines += child.stdout.readlines()
+    child.wait()
+    child.stdout.close()
+    told = [line.split() for line in lines if line.endswith("\n")]
+    gone = {key for word, key in told if word == "gone"}
+    done = {key for word, key in told if word == "done"}
+    assert gone
+    assert done
+    store = SqliteStore(path, clock=clock)
+    for key in done:
+        found = await store.get(bytes.fromhex(key))
+        assert found is not None
+        assert (found.version, found.sealed) == (2, b"two")
+    assert [await store.get(bytes.fromhex(key)) for key in gone] == [None] * len(gone)
+    found_by_index = {each.key.hex() for each in await store.find(b"person")}
+    assert found_by_index >= done
+    assert not found_by_index & gone
+    await store.close()
+    assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+@pytest.mark.row("SESS-13")
+async def test_file_and_directory_are_for_their_owner_alone(store: SqliteStore, path: Path) -> None:
+    await store.insert(row())
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    for each in path.parent.iterdir():
+        assert each.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.row("SESS-13")
+async def test_a_file_that_others_could_read_is_closed_to_them(path: Path, clock: FakeClock) -> None:
+    path.parent.mkdir(parents=True)
+    path.touch(0o644)
+    path.chmod(0o644)
+    store = SqliteStore(path, clock=clock)
+    await store.ping()
+    assert path.stat().st_mode & 0o777 == 0o600
+    await store.close()
+
+
+@pytest.mark.row("F40")
+async def test_a_short_lock_of_another_process_is_waited_for_off_the_loop(store: SqliteStore, path: Path) -> None:
+    first = row()
+    await store.insert(first)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    writing = asyncio.ensure_future(store.insert(row()))
+    longest = 0.0
+    for _ in range(20):
+        before = time.perf_counter()
+        await asyncio.sleep(0.005)
+        longest = max(longest, time.perf_counter() - before)
+        assert await store.get(first.key) is not None, "reads go on"
+    assert not writing.done()
+    other.execute("COMMIT")
+    await writing
+    other.close()
+    assert longest < 0.1, "the loop was not held up"
+
+
+@pytest.mark.row("F40", "C6")
+async def test_a_long_lock_is_store_unavailable_and_then_all_is_well_again(
+    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bff.session.store.sqlite_schema.WRITE_BUSY_MS", 50)
+    await store.insert(row())
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    results = await asyncio.gather(*(store.acquire(b"l", bytes([n]), 10) for n in range(8)), return_exceptions=True)
+    assert all(isinstance(result, StoreUnavailable) for result in results), "a lock that was not got is never reported as got"
+    other.execute("COMMIT")
+    other.close()
+    assert await store.acquire(b"l", b"a", 10)
+
+
+@pytest.mark.row("F38")
+async def test_a_disk_that_hangs_is_store_unavailable_within_its_deadline(
+    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.insert(row())
+    monkeypatch.setattr("bff.session.store.sqlite.WRITE_DEADLINE_S", 0.05)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailable):
+        await store.insert(row())
+    other.execute("COMMIT")
+    other.close()
+
+
+@pytest.mark.row("F40")
+async def test_a_burst_of_writes_shares_commits_and_all_are_acknowledged(store: SqliteStore, path: Path) -> None:
+    rows = [row() for _ in range(300)]
+    await asyncio.gather(*(store.insert(each) for each in rows))
+    assert await store.count() == 300
+    assert path.with_name("sessions.db-wal").stat().st_size < 64 * 1024 * 1024
+
+
+async def test_one_refused_write_in_a_burst_fails_alone(store: SqliteStore) -> None:
+    rows = [row() for _ in range(20)]
+    await store.insert(rows[0])
+    results = await asyncio.gather(*(store.insert(each) for each in rows), return_exceptions=True)
+    assert isinstance(results[0], StoreUnavailable)
+    assert results[1:] == [None] * 19
+    assert await store.count() == 20
+
+
+@pytest.mark.row("F41")
+async def test_a_full_disk_keeps_reads_and_heals_without_a_restart(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = row()
+    await store.insert(first)
+    assert store._written is not None
+    pages = store._written.execute("PRAGMA page_count").fetchone()[0]
+    store._written.execute(f"PRAGMA max_page_count = {pages}")
+    results = await asyncio.gather(*(store.insert(row(sealed=os.urandom(50_000))) for _ in range(3)), return_exceptions=True)
+    assert all(isinstance(result, StoreUnavailable) for result in results)
+    assert await store.get(first.key) is not None
+    assert await store.count() == 1, "nothing half-written"
+    store._written.execute("PRAGMA max_page_count = 1000000")
+    await store.insert(row(sealed=os.urandom(50_000)))
+    assert await store.count() == 2
+
+
+@pytest.mark.row("F41")
+async def test_a_file_that_cannot_be_made_is_store_unavailable(tmp_path: Path, clock: FakeClock) -> None:
+    (tmp_path / "blocked").write_text("a file where the directory should be")
+    store = SqliteStore(tmp_path / "blocked" / "sessions.db", clock=clock)
+    for call in (store.get(b"k"), store.insert(row()), store.ping(), store.changes(0), store.count()):
+        with pytest.raises(StoreUnavailable):
+            await call
+    (tmp_path / "blocked").unlink()
+    await store.ping()
+    await store.close()
+
+
+@pytest.mark.row("F42")
+async def test_a_copy_put_in_place_of_the_file_brings_no_session_back(
+    store: SqliteStore, path: Path, clock: FakeClock, tmp_path: Path
+) -> None:
+    logged_out, kept = row(), row()
+    await store.insert(logged_out)
+    await store.insert(kept)
+    backup = tmp_path / "backup.db"
+    sqlite3.connect(path).execute(f"VACUUM INTO '{backup}'")
+    await store.delete(logged_out.key)
+    cursor = (await store.changes(0)).cursor
+    for extra in path.parent.glob("sessions.db-*"):
+        extra.unlink()
+    backup.replace(path)
+    clock.advance(0.3)
+    assert await store.get(logged_out.key) is None
+    assert await store.get(kept.key) is None, "nobody can tell which of them were ended: all of them are"
+    assert (await store.changes(cursor)).keys is None
+    new = row()
+    await store.insert(new)
+    assert await store.get(new.key) is not None
+
+
+@pytest.mark.row("F42")
+async def test_a_copy_is_known_also_by_a_process_that_starts_with_it(path: Path, clock: FakeClock, tmp_path: Path) -> None:
+    store = SqliteStore(path, clock=clock)
+    old = row()
+    await store.insert(old)
+    await store.close()
+    inode = path.stat().st_ino
+    shutil.copy(path, tmp_path / "copy.db")
+    path.unlink()
+    (tmp_path / "taker").touch()  # takes the freed inode, where file systems hand it out again
+    shutil.copy(tmp_path / "copy.db", path)
+    again = SqliteStore(path, clock=clock)
+    try:
+        if path.stat().st_ino == inode:
+            pytest.skip("the file system gave the copy the old inode: the mark's test covers this")
+        assert await again.get(old.key) is None
+    finally:
+        await again.close()
+
+
+@pytest.mark.row("F42")
+async def test_an_older_copy_written_over_the_same_inode_is_known_by_the_mark(path: Path, clock: FakeClock) -> None:
+    store = SqliteStore(path, clock=clock)
+    logged_out = row()
+    await store.insert(logged_out)
+    await store.close()
+    backup = path.read_bytes()
+    store = SqliteStore(path, clock=clock)
+    await store.delete(logged_out.key)
+    await store.close()
+    path.write_bytes(backup)
+    again = SqliteStore(path, clock=clock)
+    assert await again.get(logged_out.key) is None
+    new = row()
+    await again.insert(new)
+    await again.close()
+    once_more = SqliteStore(path, clock=clock)
+    assert await once_more.get(new.key) is not None
+    await once_more.close()
+
+
+async def test_the_same_file_keeps_its_sessions_over_a_restart(path: Path, clock: FakeClock) -> None:
+    store = SqliteStore(path, clock=clock)
+    old = row()
+    await store.insert(old)
+    await store.close()
+    again = SqliteStore(path, clock=clock)
+    assert await again.get(old.key) is not None
+    await again.close()
+
+
+@pytest.mark.row("F42")
+async def test_content_restored_in_place_is_noticed_by_its_change_log(
+    store: SqliteStore, path: Path, tmp_path: Path, clock: FakeClock
+) -> None:
+    old = row()
+    await store.insert(old)
+    backup = sqlite3.connect(tmp_path / "backup.db")
+    live = sqlite3.connect(path)
+    live.backup(backup)
+    await store.delete(old.key)
+    cursor = (await store.changes(0)).cursor
+    other = SqliteStore(path, clock=clock)
+    assert (await other.changes(0)).cursor == cursor
+    backup.backup(live)
+    assert await store.get(old.key) is not None, "the restored row is there until the next look"
+    heard = await store.changes(cursor)
+    assert heard.keys is None
+    assert heard.cursor > cursor
+    assert await store.get(old.key) is None
+    new = row()
+    await store.insert(new)
+    assert (await other.changes(cursor)).keys is None
+    assert await other.get(new.key) is not None, "the second process does not forget again"
+    await other.close()
+    live.close()
+    backup.close()
+
+
+@pytest.mark.row("F42")
+async def test_a_deleted_file_is_noticed_and_no_session_is_served_from_its_ghost(store: SqliteStore, path: Path, clock: FakeClock) -> None:
+    old = row()
+    await store.insert(old)
+    cursor = (await store.changes(0)).cursor
+    for each in list(path.parent.iterdir()):
+        each.unlink()
+    clock.advance(0.3)
+    assert await store.get(old.key) is None
+    assert (await store.changes(cursor)).cursor > cursor
+    await store.insert(row())
+    assert path.exists()
+    assert await store.count() == 1
+
+
+@pytest.mark.row("F42")
+async def test_a_file_that_is_no_database_is_store_unavailable(path: Path, clock: FakeClock) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_bytes(os.urandom(8192))
+    store = SqliteStore(path, clock=clock)
+    with pytest.raises(StoreUnavailable):
+        await store.get(b"k")
+    with pytest.raises(StoreUnavailable):
+        await store.insert(row())
+    await store.close()
+
+
+@pytest.mark.row("F44")
+async def test_a_file_of_a_later_release_is_refused_and_left_alone(path: Path, clock: FakeClock) -> None:
+    store = SqliteStore(path, clock=clock)
+    await store.insert(row())
+    await store.close()
+    raw = sqlite3.connect(path)
+    raw.execute("PRAGMA user_version = 99")
+    raw.commit()
+    again = SqliteStore(path, clock=clock)
+    with pytest.raises(StoreUnavailable):
+        await again.get(b"k")
+    await again.close()
+    assert raw.execute("SELECT count(*) FROM sessions").fetchone() == (1,)
+    raw.close()
+
+
+@pytest.mark.row("PRIV-4")
+async def test_an_ended_session_is_physically_gone(store: SqliteStore, path: Path) -> None:
+    marked = row(sealed=b"sealed-canary" * 20, indexes=(b"index-canary" * 3,))
+    await store.insert(marked)
+    await store.delete(marked.key)
+    await store.purge(NOW)
+    await store.close()
+    content = b"".join(each.read_bytes() for each in path.parent.iterdir())
+    assert b"canary" not in content
+
+
+@pytest.mark.row("F49")
+async def test_a_lease_from_a_clock_far_ahead_is_not_believed(store: SqliteStore, clock: FakeClock) -> None:
+    clock.advance(86_400)
+    assert await store.acquire(b"l", b"a", 20)
+    clock._now -= 86_400
+    assert await store.acquire(b"l", b"b", 20)
+
+
+async def test_a_cancelled_write_is_made_nevertheless(store: SqliteStore, path: Path) -> None:
+    await store.ping()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    new = row()
+    writing = asyncio.ensure_future(store.insert(new))
+    await asyncio.sleep(0.01)
+    writing.cancel()
+    other.execute("COMMIT")
+    other.close()
+    await store.ping()
+    assert await store.get(new.key) is not None
+
+
+async def test_a_closed_store_is_unavailable(path: Path, clock: FakeClock) -> None:
+    store = SqliteStore(path, clock=clock)
+    await store.ping()
+    await store.close()
+    for call in (store.get(b"k"), store.insert(row())):
+        with pytest.raises(StoreUnavailable):
+            await call
+
+
+async def test_a_writer_that_is_overrun_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_writer, "MAX_QUEUED", 0)
+    writer = Writer(connection=lambda: sqlite3.connect(":memory:"), committed=lambda db: None, name="t")
+    with pytest.raises(StoreUnavailable):
+        await writer.run(lambda db: None)
+
+
+@pytest.mark.row("F38")
+async def test_reading_and_hearing_of_nothing_new_is_cheap(store: SqliteStore) -> None:
+    new = row()
+    await store.insert(new)
+    cursor = (await store.changes(0)).cursor
+    await store.changes(cursor)
+    started = time.perf_counter()
+    for _ in range(500):
+        await store.changes(cursor)
+        await store.get(new.key)
+    assert (time.perf_counter() - started) / 500 < 0.002
+
+
+def test_stores_are_opened_by_url(tmp_path: Path, clock: FakeClock) -> None:
+    assert isinstance(open_store("memory:", clock=clock), MemoryStore)
+    absolute, relative = open_store(f"sqlite://{tmp_path}/s.db", clock=clock), open_store("sqlite:data/s.db", clock=clock)
+    assert isinstance(absolute, SqliteStore)
+    assert isinstance(relative, SqliteStore)
+    assert absolute._path == tmp_path / "s.db"
+    assert relative._path == Path("data/s.db")
+    assert not (tmp_path / "s.db").exists(), "nothing is opened before the first call"
+
+
+@pytest.mark.row("C3")
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("redis://:hunter2@h/0", "bff-token-handler[redis]"),
+        ("rediss://h", "bff-token-handler[redis]"),
+        ("valkey://h", "bff-token-handler[redis]"),
+        ("postgresql://u:hunter2@h/db", "bff-token-handler[postgres]"),
+        ("mysql://u:hunter2@h", "unknown scheme"),
+        ("hunter2hunter2hunter2", "not a URL"),
+        ("", "not a URL"),
+        ("memory://x", "unknown scheme"),
+        ("sqlite:", "sqlite:///"),
+        ("sqlite://", "sqlite:///"),
+        ("sqlite://host/x.db", "sqlite:///"),
+        ("sqlite:///dir/", "sqlite:///"),
+        ("sqlite:///x.db?mode=memory", "sqlite:///"),
+    ],
+)
+def test_an_unusable_store_url_says_what_is_missing_and_shows_no_password(url: str, says: str, clock: FakeClock) -> None:
+    with pytest.raises(ConfigError) as caught:
+        open_store(url, clock=clock)
+    assert says in str(caught.value)
+    assert "hunter2" not in str(caught.value)
