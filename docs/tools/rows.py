@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE, TARGET = ROOT / "docs" / "requirements.toml", ROOT / "docs" / "coverage-of-requirements.md"
-ID = r"[A-Z]+-\d+|[PHRSLJTMDKCF]\d{1,2}"
+ID = r"[A-Z]+-\d+|[PHRSLJTMDKCFEG]\d{1,2}"
 LEADING_IDS = re.compile(rf"^((?:{ID})(?:\s*(?:,|and|/)\s*(?:{ID}))*)\s*:")
 SHOWN = 3
 SKIPPED_FOLDERS = {"node_modules", "__pycache__"}
