@@ -288,7 +288,9 @@ def _may_set(value: bytes, route: Route, rules: HeaderRules) -> bool:
 
 
 def _cookie_name(value: bytes) -> str:
-    return value.partition(b";")[0].partition(b"=")[0].strip(b" \t").decode("latin-1")
+    """The name a browser would give it: "" without "=", and no browser believes such a cookie to be another (S6)."""
+    name, equals, _ = value.partition(b";")[0].partition(b"=")
+    return name.strip(b" \t").decode("latin-1") if equals else ""
 
 
 # ── WebSocket ────────────────────────────────────────────────────────────────────────────────────────────────────────
