@@ -23,6 +23,7 @@ from bff.session.sealing import KeyRing
 from bff.session.store.port import Row, SessionStore
 
 PING_TIMEOUT_S = 2.0
+_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/metrics", "/sessions"})
 
 
 class Sessions(Protocol):
@@ -69,6 +70,13 @@ def build_management(
             return _refuse(403, "browser_refused", "This is not for pages.")
         return _finish(Response(metrics.scrape(), 200, content_type="text/plain; version=0.0.4; charset=utf-8"))
 
+    async def exact() -> Response | None:
+        # The framework forgives spellings such as //sessions and /%2fsessions; an allow-list in front would not see them (K6).
+        raw: bytes = request.scope.get("raw_path", b"")
+        known = raw.partition(b"?")[0].decode("latin-1") in _PATHS
+        return None if known else _refuse(404, "not_found", "There is nothing here.")
+
+    app.before_request(exact)
     app.add_url_rule("/healthz", "healthz", alive, methods=["GET"])
     app.add_url_rule("/livez", "livez", alive, methods=["GET"])
     app.add_url_rule("/readyz", "readyz", ready, methods=["GET"])
