@@ -158,8 +158,6 @@ async def test_administration_needs_the_token_and_no_browser(world: World, metho
     [
         "/sessions/",
         "/%2fsessions",
-
-
         "/Sessions",
         "/sessions/x",
         "/",
@@ -178,7 +176,7 @@ async def test_only_exact_paths_exist(world: World, path: str) -> None:
 
 
 @pytest.mark.row("K6")
-@pytest.mark.parametrize("raw", [b"//sessions", bb"/./sessions", b"/sessions%00", b"", b"/\xff"])
+@pytest.mark.parametrize("raw", [b"//sessions", b"/%73essions", b"/./sessions", b"/sessions%00", b"", b"/\xff"])
 async def test_a_path_is_judged_as_it_was_sent(world: World, raw: bytes) -> None:
     """K6: the framework would normalise these to the real thing."""
     headers = {"Authorization": f"Bearer {world.ring.admin_token()}"}
