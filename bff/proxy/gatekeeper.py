@@ -31,7 +31,6 @@ _ENCODED_SLASH: Final = Refusal(400, "target_refused", "This address may not hol
 _NO_WEBSOCKET: Final = Refusal(400, "websocket_malformed", "There is no WebSocket at this address.", close=True)
 _CLEARED: Final = replace(UNAUTHENTICATED, clear_cookie=True)
 _LOOKS_FOR_SESSION: Final = frozenset({Admission.API, Admission.NAVIGATION, Admission.RETURN_NAVIGATION, Admission.FORM})
-_NO_SCOPES: Final[frozenset[str]] = frozenset()
 _FOREVER: Final = float("inf")
 
 
@@ -46,8 +45,8 @@ class Sessions(Protocol):
 class Desk(Protocol):
     """What it needs of bff.session.credentials.CredentialDesk. The client's own token needs no session."""
 
-    def at_hand(self, session: Session | None, *, token: TokenKind, audience: str) -> Credential | None: ...
-    async def issue(self, live: Live | None, *, token: TokenKind, audience: str, scopes: frozenset[str] = _NO_SCOPES) -> Credential: ...
+    def at_hand(self, session: Session | None, *, token: TokenKind, audience: str, scopes: frozenset[str]) -> Credential | None: ...
+    async def issue(self, live: Live | None, *, token: TokenKind, audience: str, scopes: frozenset[str]) -> Credential: ...
 
 
 class Gatekeeper:
@@ -97,7 +96,7 @@ class Gatekeeper:
         session = None if live is None else live.session
         kind = _token_for(route, session)
         if kind != "none":
-            credential = None if live is None and kind == "user" else self._desk.at_hand(session, token=kind, audience=route.audience)
+            credential = self._desk.at_hand(session, token=kind, audience=route.audience, scopes=route.policy.scopes)
             if credential is not None:
                 return self._conclude(facts, route, live, session, credential)
         refusal = self._decide_early(facts, route, session)
@@ -159,21 +158,18 @@ class Gatekeeper:
 
         A grant for this audience may not exist yet; then its scopes are judged once it does.
         """
-        if session is None and demands_session(route):
-            return _CLEARED if self._presented(facts) else UNAUTHENTICATED
         scopes = route.policy.scopes
-        if session is not None and (grant := session.grants.get(route.audience)) is not None:
+        if session is not None and route.token != "client" and (grant := session.grants.get(route.audience)) is not None:  # noqa: S105
             scopes = grant.scopes
-        refusal = decide(route, session, self._clock.now(), scopes=scopes)
-        return _CLEARED if refusal is UNAUTHENTICATED else refusal
+        return self._name(decide(route, session, self._clock.now(), scopes=scopes), facts)
 
     def _conclude(self, facts: Facts, route: Route, live: Live | None, session: Session | None, credential: Credential | None) -> Verdict:
         until = _FOREVER
         if credential is not None:
             until = credential.fresh_until
-            refusal = decide(route, session, self._clock.now(), scopes=credential.scopes)
+            refusal = self._name(decide(route, session, self._clock.now(), scopes=credential.scopes), facts)
             if refusal is not None:
-                return self._tell(_CLEARED if refusal is UNAUTHENTICATED else refusal, facts, route, session)
+                return self._tell(refusal, facts, route, session)
         target = None
         if route.upstream is not None or route.by_claim:
             aimed = aim(route, session, facts)
@@ -200,23 +196,33 @@ class Gatekeeper:
             set_cookies=cookies,
         )
 
+    def _name(self, refusal: Refusal | None, facts: Facts) -> Refusal | None:
+        """Unknown, expired, forged and doubled cookies get one and the same answer, which clears them (K8, COOKIE-21)."""
+        return _CLEARED if refusal is UNAUTHENTICATED and self._presented(facts) else refusal
+
     def _presented(self, facts: Facts) -> bool:
         return any(name == self._cookie_name for name, _ in facts.cookies)
 
     def _tell(self, refusal: Refusal, facts: Facts, route: Route | None, session: Session | None = None) -> Refusal:
-        named = session is not None and self._pseudonym is not None
+        names = {} if session is None or self._pseudonym is None else _pseudonyms(session, self._pseudonym)
+        fields: dict[str, str | int | float | bool] = {"status": refusal.status, "method": facts.method}
+        if refusal.code == "cross_origin" and facts.origin is not None:
+            fields["origin"] = facts.origin[:100]
         self._probe(
             Event(
                 EventKind.REQUEST_REFUSED,
                 refusal.code,
                 request_id=facts.request_id,
-                session=self._pseudonym("session", session.key.hex()) if named and self._pseudonym and session else "",
-                subject=self._pseudonym("subject", session.issuer, session.subject) if named and self._pseudonym and session else "",
                 route="" if route is None else route.name,
-                fields={"status": refusal.status, "method": facts.method},
+                fields=fields,
+                **names,
             )
         )
         return refusal
+
+
+def _pseudonyms(session: Session, pseudonym: Callable[..., str]) -> dict[str, str]:
+    return {"session": pseudonym("session", session.key.hex()), "subject": pseudonym("subject", session.issuer, session.subject)}
 
 
 def _wants_session(route: Route) -> bool:
