@@ -108,10 +108,10 @@ class Supervisor:
 
     def _ended(self, slot: _Slot, code: int) -> None:
         lived_s = time.monotonic() - slot.started
-        slot.pid = 0
+        pid, slot.pid = slot.pid, 0
         if self._stopping:
             return
-        self.say("worker_ended", {"worker": slot.number, "exit": code, "lived_s": round(lived_s, 1)})
+        self.say("worker_ended", {"worker": slot.number, "pid": pid, "exit": code, "lived_s": round(lived_s, 1)})
         if code in FINAL_CODES and lived_s < SETTLED_S and not self._settled:
             self._stopping, self._final_code = True, code
             return

@@ -16,7 +16,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
@@ -24,35 +24,33 @@ from hypercorn.typing import ASGIFramework
 
 from bff.assembly import Worker, build_table, build_worker, load_certificate, read_ring
 from bff.base.clock import SystemClock
-from bff.base.errors import BffError, ConfigError
+from bff.base.errors import ConfigError
 from bff.observe.logs import configure_logs
-
-if TYPE_CHECKING:
-    from bff.serve import Configuration
+from bff.plan import PlanBox
 
 BACKLOG = 4096
 
 
 async def run_worker(
-    configuration: Configuration, door_socket: socket.socket, manage_socket: socket.socket, *, folder: Path, lifeline: int
+    box: PlanBox, door_socket: socket.socket, manage_socket: socket.socket, *, folder: Path, lifeline: int
 ) -> int:
     """Serve until SIGTERM or until the supervisor is gone; 0. ConfigError, StoreUnavailable at start."""
-    settings = configuration.settings
-    log = configure_logs(format=settings.log.format, level=settings.log.level)
+    plan = box.read()
+    log = configure_logs(format=plan.server.log_format, level=plan.server.log_level)
     folder.mkdir(mode=0o700, exist_ok=True)  # noqa: ASYNC240 - before anything is served
     agent_socket = folder / "agent.sock"
-    worker = build_worker(settings, clock=SystemClock(), log=log, write=_write_out, agent_socket=str(agent_socket))
+    worker = build_worker(plan, clock=SystemClock(), log=log, write=_write_out, agent_socket=str(agent_socket))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, lambda: None)  # the terminal's Ctrl-C reaches the supervisor, which sends SIGTERM
-    loop.add_signal_handler(signal.SIGHUP, lambda: _reload(worker, configuration))
+    loop.add_signal_handler(signal.SIGHUP, lambda: _reload(worker, box))
     loop.add_reader(lifeline, stop.set)
     await worker.store.ping()
     async with _serving(worker, door_socket, manage_socket, agent_socket) as close_door:
         gc.collect()
         gc.freeze()
-        log.info("serving", pid=os.getpid(), listen=str(settings.server.listen))
+        log.info("serving", pid=os.getpid(), listen=plan.server.listen)
         await stop.wait()
         await _drain(worker, close_door)
     return 0
@@ -89,34 +87,32 @@ async def _open_door(worker: Worker, sock: socket.socket) -> asyncio.Server:
     if sock.family == socket.AF_UNIX:
         return await loop.create_unix_server(worker.house, sock=sock, ssl=worker.tls, backlog=BACKLOG)
     # A stalled TLS handshake is dropped like a stalled head (attack D9).
-    handshake_s, shutdown_s = (None, None) if worker.tls is None else (worker.settings.server.head_timeout, 5.0)
+    handshake_s, shutdown_s = (None, None) if worker.tls is None else (worker.plan.server.head_s, 5.0)
     return await loop.create_server(
         worker.house, sock=sock, ssl=worker.tls, backlog=BACKLOG, ssl_handshake_timeout=handshake_s, ssl_shutdown_timeout=shutdown_s
     )
 
 
 async def _drain(worker: Worker, close_door: Callable[[], None]) -> None:
-    server = worker.settings.server
+    server = worker.plan.server
     worker.readiness.draining = True
-    await asyncio.sleep(server.drain_delay)
+    await asyncio.sleep(server.drain_delay_s)
     close_door()
     worker.house.begin_drain()
-    deadline = worker.clock.monotonic() + server.grace
+    deadline = worker.clock.monotonic() + server.grace_s
     while worker.house.active and worker.clock.monotonic() < deadline:  # noqa: ASYNC110 - a drain polls what ends by itself
         await asyncio.sleep(0.05)
 
 
-def _reload(worker: Worker, configuration: Configuration) -> None:
-    """Keys, certificates and routes anew; anything wrong leaves all of them as they were and says so."""
+def _reload(worker: Worker, box: PlanBox) -> None:
+    """Keys, certificates and routes anew, from the plan that the supervisor has renewed; anything wrong leaves all of them as they were."""
+    plan = box.read()
     try:
-        if not configuration.reload():
-            raise ConfigError(*configuration.problems)
-        settings = configuration.settings
-        ring, table = read_ring(settings), build_table(settings)
+        ring, table = read_ring(plan), build_table(plan)
         if worker.tls is not None:
-            load_certificate(worker.tls, settings)
-    except BffError as error:
-        worker.log.error("config_refused", problems=list(getattr(error, "problems", (error.detail,))))
+            load_certificate(worker.tls, plan)
+    except ConfigError as error:
+        worker.log.error("config_refused", problems=list(error.problems))
         return
     worker.ring.adopt(ring)
     worker.gatekeeper.adopt(table)

@@ -1,0 +1,121 @@
+"""The supervisor's process: ``python -m bff.supervised PLAN_FD DOOR_FD MANAGE_FD [CONFIG]``. Started by ``bff serve`` alone.
+
+Order matters: the metrics directory is named before prometheus-client is imported, everything heavy is imported before the first fork, so
+that workers share those pages and a restart takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bff.base.errors import BffError, ConfigError
+from bff.base.systemd import notify_systemd
+from bff.observe.multiprocess import forget_worker, share_metrics
+from bff.plan import PlanBox
+from bff.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from bff.observe.logs import Logger
+
+EXIT_UNAVAILABLE, EXIT_CONFIG = 69, 78
+REREAD_WITHIN_S = 30.0
+
+
+def main(arguments: list[str]) -> int:
+    """Supervise until SIGTERM; the exit code of ``bff serve``."""
+    box, door, manage = PlanBox(int(arguments[0])), _adopt(arguments[1]), _adopt(arguments[2])
+    config = arguments[3] if len(arguments) > 3 else ""
+    with tempfile.TemporaryDirectory(prefix="bff-") as name:
+        folder = Path(name)
+        share_metrics(folder / "metrics")
+        return _supervise(box, door, manage, folder, config)
+
+
+def _adopt(number: str) -> socket.socket:
+    sock = socket.socket(fileno=int(number))
+    sock.setblocking(False)
+    return sock
+
+
+def _supervise(box: PlanBox, door: socket.socket, manage: socket.socket, folder: Path, config: str) -> int:
+    from bff.observe.logs import configure_logs
+    from bff.worker import run_worker
+
+    server = box.read().server
+    log = configure_logs(format=server.log_format, level=server.log_level)
+
+    def work(slot: int, lifeline: int) -> int:
+        return _run_child(run_worker(box, door, manage, folder=folder / f"worker-{slot}", lifeline=lifeline))
+
+    def say(event: str, fields: Mapping[str, object]) -> None:
+        log.info(event, **fields)
+        if event == "worker_ended":
+            forget_worker(int(str(fields["pid"])), folder / "metrics")
+
+    supervisor = Supervisor(
+        work=work,
+        workers=server.workers,
+        grace_s=server.drain_delay_s + server.grace_s,
+        reload=lambda: _reread(box, config, log),
+        say=say,
+        notify=lambda state: notify_systemd(state, os.environ),
+    )
+    gc.collect()
+    gc.freeze()
+    return supervisor.run()
+
+
+def _reread(box: PlanBox, config: str, log: Logger) -> None:
+    """A new plan from the same file and environment; one that cannot be used changes nothing and says why."""
+    command = [sys.executable, "-m", "bff.settings.plan", *(["--config", config] if config else [])]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=REREAD_WITHIN_S, check=False)
+    except subprocess.TimeoutExpired:
+        log.error("config_refused", problems=["the configuration could not be read in time; the old one stays in force"])
+        return
+    if done.returncode == 0:
+        box.write(done.stdout)
+    else:
+        log.error("config_refused", problems=_read_problems(done.stderr))
+
+
+def _read_problems(text: bytes) -> list[str]:
+    try:
+        return [str(line) for line in json.loads(text)]
+    except ValueError:
+        return ["the configuration could not be read; `bff check` tells why"]
+
+
+def _run_child(work: Coroutine[Any, Any, int]) -> int:
+    """Run one worker's coroutine to its exit code. Foreseen failures become two lines and a code, never a traceback."""
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(work)
+    except ConfigError as error:
+        sys.stderr.write("\n".join(error.problems) + "\n")
+        return EXIT_CONFIG
+    except BffError as error:
+        sys.stderr.write(f"{error.detail or error.public}\nfix: `bff doctor` looks at each part in turn\n")
+        return EXIT_UNAVAILABLE
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
