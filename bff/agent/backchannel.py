@@ -40,7 +40,7 @@ async def backchannel_logout(parts: Parts, admitted: Admitted) -> Response:
     for session in ended:
         if not _offline(session):
             parts.desk.revoke_later(session)
-    parts.tell(EventKind.BACKCHANNEL_LOGOUT, admitted, fields={"opened": len(ended), "by": "sid" if notice.sid else "sub"})
+    parts.tell(EventKind.BACKCHANNEL_LOGOUT, admitted, fields={"opened": len(ended), "kind": "sid" if notice.sid else "sub"})
     return Response(b"", 200)
 
 

@@ -37,7 +37,7 @@ async def callback(parts: Parts, admitted: Admitted) -> Response:
         parameters = _read(facts.query)
         pending = await _take(parts, admitted, parameters)
     except ParameterError as wrong:
-        parts.tell(EventKind.LOGIN_FAILED, admitted, "callback_parameters", fields={"parameter": wrong.name})
+        parts.tell(EventKind.LOGIN_FAILED, admitted, "callback_parameters", fields={"what": wrong.name})
         notice = Notice(400, "callback_parameters", "This sign-in answer cannot be used", wrong.reason)
         return complaint(parts.pages, facts, notice)
     except (LoginFailed, StoreUnavailable) as failure:

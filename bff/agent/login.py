@@ -30,7 +30,7 @@ async def login(parts: Parts, admitted: Admitted) -> Response:
         )
     except ParameterError as wrong:
         notice = Notice(400, "login_parameters", "This sign-in link cannot be used", wrong.reason)
-        return _refuse(parts, admitted, notice, parameter=wrong.name)
+        return _refuse(parts, admitted, notice, what=wrong.name)
     try:
         return await _begin(parts, admitted, wish, find_session(admitted))
     except ProviderError as failure:

@@ -153,7 +153,7 @@ export function buildCalls(bff) {
     await pause(300);
     const after = await call("/api/orders", {}, "Called the API with the ended session");
     return say({ ...badgeOf(after), kind: after.status === 401 ? "good" : "bad", title: after.status === 401 ? "Signed out, everywhere" : "Still signed in?",
-      text: "The provider sent a signed logout token to the token handler, which ended every session of this person. The cookie is still in the browser, and worthless. Open streams end within seconds." });
+      text: "The provider sent a signed logout token to the token handler, which ended every session of this person. The cookie was worthless from that moment, and the refusal took it away. Open streams end within seconds." });
   }
 
   return { orders, place, naked, stale, payments, steal, sessions, everywhere, explain };

@@ -3,7 +3,7 @@
 import { $, describe, make } from "./dom.js";
 import { evidence, showRaw } from "./exchange.js";
 
-const kindOf = (status) => (status >= 200 && status < 300 ? "good" : "bad");
+const kindOf = (status) => (status < 400 ? "good" : "bad");
 
 /** The headline. `kind`: good, bad, wait or idle. */
 export function say({ kind, badge, title, text, body = [] }) {
@@ -12,7 +12,8 @@ export function say({ kind, badge, title, text, body = [] }) {
   $("result-title").textContent = title;
   $("result-text").textContent = text;
   $("result-body").replaceChildren(...body);
-  if (matchMedia("(max-width: 52rem)").matches) $("result").scrollIntoView({ block: "start" });
+  const { top } = $("result").getBoundingClientRect();
+  if (top < 0 || top > innerHeight / 2) $("result").scrollIntoView({ block: "start" });
 }
 
 /** One finished exchange everywhere at once: raw panes, both sides, the line, the timeline. */
@@ -25,6 +26,14 @@ export function show(seen, what) {
   light(received ? "api" : seen.headers.some(([name]) => name.toLowerCase() === "bff-error") ? "bff" : seen.status < 400 ? "answer" : "api-no");
   log(seen.status, what, `${seen.method} ${seen.path}`, seen.tookMs);
   return seen;
+}
+
+/** A connection that stays has no exchange to show: its opening, in the same places. */
+export function showOpening({ request, response, received }) {
+  $("raw-request").textContent = request;
+  $("raw-response").textContent = response;
+  describe($("received"), received);
+  showSeen();
 }
 
 export function badgeOf(seen) {

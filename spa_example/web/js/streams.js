@@ -1,8 +1,8 @@
 /** The two connections that stay: server-sent events and a WebSocket. Both are opened with the cookie alone. */
 
-import { $, make } from "./dom.js";
+import { $, describe, make } from "./dom.js";
 import { remember } from "./exchange.js";
-import { light, log, say, showSeen } from "./stage.js";
+import { light, log, say, showOpening, showSeen } from "./stage.js";
 
 const KEPT = 40;
 
@@ -13,6 +13,13 @@ function feedInto(list) {
     while (list.children.length > KEPT) list.lastElementChild.remove();
     showSeen();
   };
+}
+
+/** The API's first message says who it thinks we are, and whether a cookie reached it. */
+function showGreeting(text) {
+  if (!text.startsWith('{"hello"')) return;
+  const { hello, cookie_arrived: cookie } = JSON.parse(text);
+  describe($("received"), [["Authorization", "Bearer eyJ… (a JWT)"], ["Cookie", cookie ? "it arrived!" : "none arrived", cookie ? "alarm" : "none"], ["sub", hello]]);
 }
 
 /** A toggle button around something that opens and closes. */
@@ -33,7 +40,12 @@ export function buildStreams() {
     say({ kind: "wait", badge: "Opening", title: "Event stream", text: "One request, an answer that goes on. It ends when the session ends.", body: [list] });
     source.addEventListener("open", () => {
       light("api");
-      log("open", "Event stream", "GET /api/ticks");
+      log(200, "Event stream opened", "GET /api/ticks");
+      showOpening({
+        request: `GET /api/ticks HTTP/1.1\nHost: ${location.host}\nAccept: text/event-stream\nCookie: added by the browser, out of this page's reach`,
+        response: "HTTP/1.1 200 OK\ncontent-type: text/event-stream\n\nevents, one by one, as they happen",
+        received: [["Authorization", "Bearer eyJ… (a JWT)"], ["Opened by", "EventSource: no header of ours is possible, so Sec-Fetch-Site and Origin decide", "plain"]],
+      });
       say({ kind: "good", badge: "Open", title: "Event stream", text: "One request, an answer that goes on. It ends when the session ends.", body: [list] });
     });
     source.addEventListener("tick", (event) => feed(event.data));
@@ -72,12 +84,20 @@ export function buildStreams() {
     opened.addEventListener("open", () => {
       wasOpen = true;
       light("api");
-      log(101, "WebSocket", "GET /api/echo");
+      log(101, "WebSocket opened", "GET /api/echo");
+      showOpening({
+        request: `GET /api/echo HTTP/1.1\nHost: ${location.host}\nConnection: Upgrade\nUpgrade: websocket\nOrigin: ${location.origin}\nCookie: added by the browser, out of this page's reach`,
+        response: "HTTP/1.1 101 Switching Protocols\nconnection: Upgrade\nupgrade: websocket",
+        received: [["Authorization", "Bearer eyJ… (a JWT)"], ["Asked for by", "an Origin that is exactly ours", "plain"]],
+      });
       say({ kind: "good", badge: "101 Open", title: "WebSocket", text: "A handshake carries no header of ours: its Origin must be exactly this one.", body: [form, list] });
       opened.send(input.value);
       feed(`→ ${input.value}`);
     });
-    opened.addEventListener("message", (event) => feed(`← ${event.data}`));
+    opened.addEventListener("message", (event) => {
+      feed(`← ${event.data}`);
+      showGreeting(event.data);
+    });
     opened.addEventListener("close", (event) => {
       socket = null;
       press($("do-socket"), false);
