@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +17,9 @@ from bff.cli.keys import keys
 from bff.cli.options import config_option, load
 from bff.cli.report import OK, USAGE, Stop, guarded
 from bff.cli.sessions import sessions
+
+if TYPE_CHECKING:
+    from bff.settings import Settings
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -33,6 +37,7 @@ def serve(config: Path, check_only: bool) -> int:
     if check_only:
         return _check(config)
     settings = load(config)
+    _warn(settings)
     from bff.serve import run
 
     return run(settings, config)
@@ -59,15 +64,21 @@ def check(config: Path) -> int:
 
 
 def _check(config: Path) -> int:
+    settings = load(config)
+    warnings = _warn(settings)
+    click.echo(f"ok    {config}: {len(settings.routes)} routes, {warnings} warnings")
+    return OK
+
+
+def _warn(settings: Settings) -> int:
+    """Say what is allowed and unwise, dangerous switches among it; how many."""
     from bff.settings import find_warnings
 
-    settings = load(config)
     warnings = find_warnings(settings)
     for line in warnings:
         what, _, fix = line.rpartition("; fix: ")
         click.echo(f"warn  {what}\n      fix: {fix}", err=True)
-    click.echo(f"ok    {config}: {len(settings.routes)} routes, {len(warnings)} warnings")
-    return OK
+    return len(warnings)
 
 
 @cli.command()

@@ -4,7 +4,7 @@ from bff.settings.checks import find_dangers, find_warnings
 from bff.settings.identity import build_identity
 from bff.settings.load import load_settings
 from bff.settings.model import Cookie, Log, Provider, Server, Session, Settings, Spa
-from bff.settings.routes import RouteSettings, build_route, build_routes
+from bff.settings.routes import RouteSettings, build_routes
 from bff.settings.values import Listen, Url
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "Spa",
     "Url",
     "build_identity",
-    "build_route",
     "build_routes",
     "find_dangers",
     "find_warnings",

@@ -162,11 +162,6 @@ def build_routes(route: RouteSettings, *, default_body_bytes: int) -> list[Route
     return [_build_row(route, route.path, exact=True, body_bytes=default_body_bytes), below]
 
 
-def build_route(route: RouteSettings, *, default_body_bytes: int) -> Route:
-    """The row that takes all below ``route``'s path: for callers that can do with one."""
-    return build_routes(route, default_body_bytes=default_body_bytes)[-1]
-
-
 def _build_row(route: RouteSettings, path: str, *, exact: bool, body_bytes: int) -> Route:
     table: Mapping[str, Url] = route.upstream_by_claim.table if route.upstream_by_claim else {}
     first = route.upstream or next(iter(table.values()))

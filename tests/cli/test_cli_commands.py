@@ -219,7 +219,10 @@ def test_serve_and_demo_hand_over_to_their_runners(bff: Bff, config: Path, monke
     called: list[Any] = []
     monkeypatch.setattr("bff.serve.run", lambda settings, path: called.append((settings.provider.client_id, path)) or 69)
     monkeypatch.setattr("bff.demo.run", lambda **given: called.append(given) or 0)
-    assert bff("serve", "--config", str(config)).code == 69
+    monkeypatch.setenv("BFF_SERVER__MANAGE_LISTEN", "0.0.0.0:9464")
+    served = bff("serve", "--config", str(config))
+    assert served.code == 69
+    assert "warn  server.manage_listen" in served.err
     assert bff("demo", "--once", "--port", "0").code == 0
     assert called[0] == ("spa", config)
     assert called[1]["once"] is True
