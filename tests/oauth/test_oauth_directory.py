@@ -112,6 +112,15 @@ def test_an_endpoint_we_must_not_call_refuses_the_document(name: str, url: Any) 
         read_provider({**document, name: url}, issuer=ISSUER)
 
 
+@pytest.mark.row("META-3", "J8")
+def test_a_provider_on_https_never_steps_down_to_plain_http_not_even_on_loopback() -> None:
+    issuer = "https://localhost:8443"
+    document = {name: v.replace(ISSUER, issuer) if isinstance(v, str) else v for name, v in World().provider.metadata.items()}
+    assert read_provider(document, issuer=issuer).issuer == issuer
+    with pytest.raises(ProviderMisbehaved):
+        read_provider({**document, "token_endpoint": "http://localhost:8443/token"}, issuer=issuer)
+
+
 @pytest.mark.row("META-3", "F30")
 def test_an_endpoint_may_be_on_another_host_over_https() -> None:
     document = World().provider.metadata

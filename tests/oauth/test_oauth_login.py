@@ -12,7 +12,7 @@ from bff.base.events import EventKind
 from bff.oauth.authorize import code_challenge
 from bff.oauth.id_token import half_hash
 from bff.oauth.types import IdTokenRules
-from tests.oauth.scripted_provider import CLIENT_ID, EC, ED, ISSUER, REDIRECT_URI, REMOVE, RSA_2, World, query_of
+from tests.oauth.scripted_provider import CLIENT_ID, EC, ED, ISSUER, REDIRECT_URI, REMOVE, RSA, RSA_2, World, query_of
 
 
 async def finish(world: World, claims: dict[str, Any] | None = None, begin: dict[str, Any] | None = None, **answer: Any) -> Any:
@@ -185,6 +185,8 @@ BAD_CLAIMS: dict[str, tuple[str, dict[str, Any]]] = {
     "c_hash wrong": ("c_hash", {"c_hash": "x"}),
     "events": ("events", {"events": {}}),
     "auth_time as text": ("auth_time", {"auth_time": "1"}),
+    "auth_time true": ("auth_time", {"auth_time": True}),
+    "nbf true": ("nbf", {"nbf": True}),
     "amr with numbers": ("amr", {"amr": [1]}),
     "sid object": ("sid", {"sid": {}}),
 }
@@ -266,6 +268,25 @@ async def test_a_signature_by_the_wrong_key_or_algorithm_stops_the_login(build_w
     with pytest.raises(TokenInvalid) as caught:
         await finish(world, header)
     assert caught.value.rule == rule
+
+
+@pytest.mark.row("IDTOKEN-6", "J7")
+@pytest.mark.parametrize(("alg", "kid", "key"), [("RS256", "r1", RSA), ("Ed25519", "o1", ED)])
+async def test_a_good_signature_with_an_algorithm_that_is_not_listed_stops_the_login(
+    build_world: Any, alg: str, kid: str, key: Any
+) -> None:
+    claims = {"alg": alg, "kid": kid, "key": key, "at_hash": half_hash("at-1", alg)}
+    await finish(build_world(rules=IdTokenRules(algorithms=("ES256", alg))), claims)
+    with pytest.raises(TokenInvalid) as caught:
+        await finish(build_world(rules=IdTokenRules(algorithms=("ES256",))), claims)
+    assert caught.value.rule == "alg"
+
+
+@pytest.mark.row("JARM-2", "JWKS-2", "IDTOKEN-1")
+async def test_an_id_token_of_another_issuer_costs_no_key_fetch(world: World) -> None:
+    with pytest.raises(TokenInvalid):
+        await finish(world, {"iss": "https://evil.test"})
+    assert world.provider.count("/jwks") == 0
 
 
 @pytest.mark.row("IDTOKEN-15", "JWKS-4")

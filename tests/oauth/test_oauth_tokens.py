@@ -8,10 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
+from bff.base.clock import FakeClock
 from bff.base.errors import GrantRefused, GrantRevoked, ProviderMisbehaved, ProviderUnavailable, TokenInvalid
 from bff.base.events import EventKind
 from bff.base.secret import Secret
 from bff.oauth.answers import ClientRefused, read_retry_after
+from bff.oauth.breaker import Breaker
 from bff.oauth.grants import read_token_set
 from tests.oauth.scripted_provider import ISSUER, REMOVE, RSA_2, World, raw_jws
 
@@ -285,6 +287,21 @@ async def test_a_dead_endpoint_is_probed_once_a_second_and_recovers_at_once(worl
     world.clock.advance(1.1)
     await refresh(world)
     await refresh(world)
+
+
+@pytest.mark.row("F25", "F26")
+def test_while_one_probe_is_under_way_nobody_else_goes_through() -> None:
+    clock = FakeClock()
+    breaker = Breaker(clock=clock)
+    for _ in range(3):
+        breaker.enter()
+        breaker.failed(None)
+    clock.advance(1.1)
+    breaker.enter()
+    with pytest.raises(ProviderUnavailable):
+        breaker.enter()
+    breaker.answered()
+    breaker.enter()
 
 
 @pytest.mark.row("F25")

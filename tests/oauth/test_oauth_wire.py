@@ -93,6 +93,23 @@ async def test_a_refused_connection_is_an_outage() -> None:
             await wire.get_json("http://127.0.0.1:1/")
 
 
+@pytest.mark.row("K4")
+async def test_the_environment_does_not_reroute_or_authenticate_a_call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen = bytearray()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.extend(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(OK)
+        await writer.drain()
+        writer.close()
+
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login canary password canary\n")
+    for name, value in (("HTTP_PROXY", "http://127.0.0.1:1"), ("ALL_PROXY", "http://127.0.0.1:1"), ("NETRC", str(tmp_path / "netrc"))):
+        monkeypatch.setenv(name, value)
+    assert await ask(serve, Wire()) == {}
+    assert b"authorization" not in bytes(seen).lower()
+
+
 @pytest.mark.row("J8")
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://x/", "data:,x", "http://", "gopher://x", "https://x\n/"])
 async def test_an_address_that_is_not_http_goes_nowhere(url: str) -> None:
