@@ -128,7 +128,7 @@ class CredentialDesk:
         ProviderUnavailable (with a wait), GrantRevoked (the session has ended), SessionGone, GrantRefused (the route asks
         for what the provider does not give), StoreUnavailable. A cancelled caller leaves the renewal running.
         """
-        user = live.session if live is not None else None
+        user = None if live is None or token == "client" else _alive(live)  # noqa: S105
         ready = self.at_hand(user, token=token, audience=audience, scopes=scopes)
         if ready is not None:
             return ready
