@@ -7,7 +7,7 @@ from typing import Any
 
 from bff.policy.facts import Facts
 from bff.policy.routes import Route, Upstream
-from bff.policy.verdict import Refusal, Target
+from bff.policy.verdict import Refusal, Target, build_target
 from bff.session.model import Session
 
 _UNMAPPED = Refusal(403, "upstream_unmapped", "No destination is configured for this account.")
@@ -27,7 +27,7 @@ def aim(route: Route, session: Session | None, facts: Facts) -> Target | Refusal
     if not facts.path.startswith(route.path) or (rest and route.exact) or (upstream.base_path[-1:] == "/" and rest[:1] == "/"):
         return _OUTSIDE
     path = upstream.base_path + rest
-    return Target(upstream, path if facts.query is None else f"{path}?{facts.query}")
+    return build_target(upstream, path if facts.query is None else f"{path}?{facts.query}")
 
 
 def _find_upstream(route: Route, session: Session | None) -> Upstream | None:

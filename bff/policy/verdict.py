@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bff.policy.facts import Facts
+from bff.policy.quick import build_quickly
 from bff.policy.routes import Route, Upstream
 from bff.session.model import Credential, Live, Session
 
@@ -63,3 +64,6 @@ class Admitted:
 
 
 Verdict = Admitted | Refusal
+
+build_target = build_quickly(Target)
+build_admitted = build_quickly(Admitted)

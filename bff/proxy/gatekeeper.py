@@ -22,7 +22,7 @@ from bff.policy.failures import refuse_failure
 from bff.policy.routes import Admission, Route, TokenKind
 from bff.policy.table import RouteTable
 from bff.policy.target import aim
-from bff.policy.verdict import Admitted, Refusal, Verdict
+from bff.policy.verdict import Refusal, Verdict, build_admitted
 from bff.session.cookies import CookiePolicy, find_cookie
 from bff.session.model import Credential, Live, Session
 
@@ -185,7 +185,7 @@ class Gatekeeper:
                 self._keeper.touch(live)
         elif _wants_session(route) and self._presented(facts):
             cookies = (self._cookie.clear_session(),)
-        return Admitted(
+        return build_admitted(
             facts=facts,
             route=route,
             target=target,

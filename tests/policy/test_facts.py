@@ -1,13 +1,15 @@
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, fields, replace
+from dataclasses import FrozenInstanceError, dataclass, field, fields, replace
 
 import pytest
 
 from bff.policy.codes import CODES
 from bff.policy.facts import Facts, build_facts
 from bff.policy.path import PathFinding, decode_fully, judge_path
-from tests.policy.asked import facts
+from bff.policy.quick import build_quickly
+from bff.policy.verdict import Admitted, Target, build_admitted, build_target
+from tests.policy.asked import UPSTREAM, facts, route
 
 
 def test_facts_built_the_quick_way_are_facts() -> None:
@@ -17,10 +19,30 @@ def test_facts_built_the_quick_way_are_facts() -> None:
     assert quick == plain
     assert hash(quick) == hash(plain)
     assert repr(quick) == repr(plain)
-    assert {field.name: field.default for field in fields(quick)} == {field.name: field.default for field in fields(Facts)}
+    assert {each.name: each.default for each in fields(quick)} == {each.name: each.default for each in fields(Facts)}
     assert replace(quick, method="POST").method == "POST"
     with pytest.raises(FrozenInstanceError):
         quick.method = "PUT"  # type: ignore[misc]
+
+
+def test_the_other_quick_values_are_what_they_stand_for() -> None:
+    target, admitted = build_target(UPSTREAM, "/v1/x"), build_admitted(facts=facts(), route=route(), target=None)
+    assert type(target) is Target
+    assert target == Target(UPSTREAM, "/v1/x")
+    assert type(admitted) is Admitted
+    assert admitted == Admitted(facts=facts(), route=route(), target=None)
+    with pytest.raises(TypeError):
+        build_target(UPSTREAM)  # type: ignore[call-arg]
+
+
+def test_a_quick_value_s_default_factory_makes_a_new_value_each_time() -> None:
+    @dataclass(frozen=True, slots=True)
+    class Box:
+        things: list[int] = field(default_factory=list)
+
+    build_box = build_quickly(Box)
+    assert build_box() == Box()
+    assert build_box().things is not build_box().things
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from bff.policy.facts import Facts
 from bff.policy.verdict import Refusal
 from bff.proxy.edge import Edge
-from bff.proxy.head import MAX_HEAD_BYTES, HeadReader, check_unfinished
+from bff.proxy.head import MAX_HEAD_BYTES, HeadReader, SecondJudge, check_unfinished
 from tests.proxy.heads import BEHIND, EDGE, HOST, POST, accepted, accepted_by, head, refused
 
 
@@ -221,6 +221,8 @@ def test_nobody_believes_a_stranger_about_where_the_request_came_from() -> None:
         (b"10.0.0.7, 10.0.0.8", "10.0.0.7"),
         (b"junk, 10.0.0.8", "10.0.0.8"),
         (b"junk", "10.0.0.1"),
+        (b"999.1.1.1, 10.0.0.8", "10.0.0.8"),
+        (b"1.2.3.4.5", "10.0.0.1"),
         (b", ,", "10.0.0.1"),
         (b"1.1.1.1, " * 49 + b"203.0.113.9", "203.0.113.9"),
     ],
@@ -397,3 +399,14 @@ def test_llhttp_alone_can_refuse() -> None:
     accepted_by(reader, head())
     reader._llhttp = Never()  # type: ignore[assignment]
     assert isinstance(reader.read(head(), EDGE), Refusal)
+
+
+@pytest.mark.row("M1")
+def test_llhttp_s_view_of_errors_and_ends_counts() -> None:
+    facts, posted = accepted(head()), accepted(head(b"Content-Length: 3", start=POST))
+    judge = SecondJudge()
+    assert judge.agrees(head(), facts)
+    assert not judge.agrees(b"GET /x HTTP/1.1\r\nHost : a\r\n\r\n", facts)
+    assert not judge.agrees(head(b"Content-Length: 3", start=POST), facts)
+    assert not judge.agrees(head(), posted)
+    assert judge.agrees(head(b"Content-Length: 3", start=POST), posted)

@@ -8,6 +8,7 @@ from bff.base.errors import UpstreamProtocol
 from bff.policy.routes import Admission, Upstream
 from bff.policy.verdict import Target
 from bff.proxy.headers import HeaderRules, accept_key, must_close, response_head, sends_chunked, switching_head
+from bff.proxy.location import map_location
 from bff.proxy.response import ResponseHead, read_response
 from tests.proxy.given import RULES, admitted, answer, fields, route, values
 from tests.proxy.heads import accepted, head
@@ -178,6 +179,10 @@ def test_the_redirect_of_an_exact_route_leads_back_to_itself_only() -> None:
     assert values(
         returned(b"Location: http://api.internal:8000/v1/one", b"Content-Length: 0", status=b"307 X", way=way, target=target), "location"
     ) == ["/one"]
+
+
+def test_without_a_target_no_redirect_can_be_mapped() -> None:
+    assert map_location(b"/v1/x", admitted(target=None)) is None
 
 
 @pytest.mark.row("RESP-4")
