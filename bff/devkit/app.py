@@ -14,7 +14,7 @@ from bff.devkit.refusals import OAuthRefusal, PageRefusal, RedirectRefusal
 from bff.devkit.state import DevProvider
 from bff.devkit.web import html_answer, new_nonce, refusal_answer
 
-MAX_BODY_BYTES = 256 * 1024
+MAX_BODY_BYTES = 16 * 1024 * 1024
 
 
 def build_provider(provider: DevProvider) -> Quart:

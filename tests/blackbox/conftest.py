@@ -53,6 +53,15 @@ def ada(world: World, adas_jar: Jar) -> Browser:
     return browser
 
 
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory: pytest.TempPathFactory, background: Background) -> Iterator[World]:
+    """A world whose product has two workers on one SQLite file."""
+    made = build_world(tmp_path_factory.mktemp("two"), background, config={"server": {"workers": 2, "grace": "3s"}})
+    made.product.wait_workers(2)
+    yield made
+    made.stop()
+
+
 @pytest.fixture
 def make_world(tmp_path: Path, background: Background) -> Iterator[MakeWorld]:
     """Builds a world of the test's own: ``make_world(config={"server": {"workers": 2}})``."""

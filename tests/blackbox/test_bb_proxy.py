@@ -17,25 +17,32 @@ from tests.harness.world import World
 @pytest.mark.row("REQH-1", "TOKEN-5", "ARCH-2")
 async def test_the_cookie_becomes_a_token_and_nothing_of_ours_goes_along(world: World, ada: Browser) -> None:
     extra = {
-        "X-Forwarded-For": "1.2.3.4", "X-Forwarded-Host": "evil.example", "Forwarded": "for=1.2.3.4", "X-Real-IP": "1.2.3.4", "X-User": "root",
-        "Proxy-Authorization": "Basic eDp5", "TE": "trailers", "X_Forwarded_For": "1.2.3.4", "bff-handoff": "stolen", "Authorization": "Bearer own",
+        "X-Forwarded-For": "1.2.3.4", "X-Forwarded-Host": "evil.example", "Forwarded": "for=1.2.3.4", "X-Real-IP": "1.2.3.4",
+        "X-User": "root", "Proxy-Authorization": "Basic eDp5", "TE": "trailers", "bff-handoff": "stolen", "Authorization": "Bearer own",
     }
     answer = await ada.fetch("/record/a/b?x=%2Fy&z", headers=extra)
     (seen,) = world.recorder.seen
     assert answer.status == 200 and seen.line == "GET /up/a/b?x=%2Fy&z HTTP/1.1" and seen.claims["sub"] == sub_of("ada")
     names = [name.lower() for name, _ in seen.headers]
     assert names.count("authorization") == 1 and seen.token != "own"
-    assert not {"cookie", "x-csrf", "proxy-authorization", "x_forwarded_for", "bff-handoff", "x-real-ip", "te"} & set(names)
+    assert not {"cookie", "x-csrf", "proxy-authorization", "bff-handoff", "x-real-ip", "te"} & set(names)
     assert "1.2.3.4" not in str(seen.headers) and "evil.example" not in str(seen.headers)
+
+
+@pytest.mark.row("REQH-6", "H1")
+@pytest.mark.parametrize("name", ["X_Forwarded_For", "X_User", "x_csrf", "Authorization_"])
+async def test_a_header_in_the_underscore_spelling_never_reaches_the_api(world: World, ada: Browser, name: str) -> None:
+    answer = await ada.fetch("/record/x", headers={name: "canary-value"})
+    assert answer.status in (200, 400) and not any("canary-value" in str(seen.headers) for seen in world.recorder.seen)
 
 
 @pytest.mark.row("ROUTE-4", "ROUTE-5", "ROUTE-6", "P5", "P7", "P10")
 @pytest.mark.parametrize(
     "target",
     [
-        "/record/../api/x", "/record/%2e%2e/x", "/record//x", "/record/./x", "/record/..%2fx", "/record/%2fx", "/record/a\\b", "/record/%5cx",
-        "/record/x#y", "/record/%00", "//record/x", "/record/..;/x", "/record/%252e%252e/x", "/record/%zz", "/RECORD/x", "/recordx", "/record%2fx",
-        "http://evil.example/record/x", "*",
+        "/record/../api/x", "/record/%2e%2e/x", "/record//x", "/record/./x", "/record/..%2fx", "/record/%2fx", "/record/a\\b",
+        "/record/%5cx", "/record/x#y", "/record/%00", "//record/x", "/record/..;/x", "/record/%252e%252e/x", "/record/%zz", "/RECORD/x",
+        "/recordx", "/record%2fx", "http://evil.example/record/x", "*",
     ],
 )
 async def test_a_path_that_is_not_canonical_never_reaches_the_api(world: World, ada: Browser, target: str) -> None:
@@ -43,8 +50,9 @@ async def test_a_path_that_is_not_canonical_never_reaches_the_api(world: World, 
     host = world.app.removeprefix("http://")
     head = f"GET {target} HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nX-CSRF: 1\r\nOrigin: {world.app}\r\n\r\n"
     outcome = await exchange(address_of(world.app), [head.encode("latin-1")], wait_s=0.4)
-    wrong = [seen.target for seen in world.recorder.seen if not seen.target.startswith("/up/") or ".." in seen.target or "//" in seen.target]
-    assert not wrong and outcome.statuses and outcome.statuses[0] in (200, 400, 401, 404, 421), outcome.statuses
+    targets = [seen.target for seen in world.recorder.seen]
+    assert not [target for target in targets if not target.startswith("/up/") or ".." in target or "//" in target]
+    assert outcome.statuses and outcome.statuses[0] in (200, 400, 401, 404, 421), outcome.statuses
     if outcome.statuses[0] == 200 and world.recorder.seen:
         assert target == "/record/%252e%252e/x", f"{target} was passed on as {world.recorder.seen[0].target}"
     assert (await ada.fetch("/record/fine")).status == 200
@@ -53,8 +61,8 @@ async def test_a_path_that_is_not_canonical_never_reaches_the_api(world: World, 
 @pytest.mark.row("RESP-1", "RESP-2", "COOKIE-18")
 async def test_the_apis_cookies_and_hop_headers_stay_behind_and_the_rest_comes_through(world: World, ada: Browser) -> None:
     headers = (
-        ("Set-Cookie", "api=1; Path=/"), ("Set-Cookie", "__Host-Http-bff=evil; Path=/; Secure; HttpOnly"), ("X-Good", "yes"), ("Connection", "X-Hop"),
-        ("X-Hop", "1"), ("Content-Type", "text/plain"), ("Cache-Control", "public, max-age=600"), ("Access-Control-Allow-Origin", "*"),
+        ("Set-Cookie", "api=1; Path=/"), ("Set-Cookie", "__Host-Http-bff=evil; Path=/; Secure; HttpOnly"), ("X-Good", "yes"),
+        ("Connection", "X-Hop"), ("X-Hop", "1"), ("Content-Type", "text/plain"), ("Cache-Control", "public, max-age=600"),
     )
     world.recorder.behaviours["/up/x"] = sending(response(200, b"hello", *headers))
     before = ada.jar.get("__Host-Http-bff")
@@ -159,22 +167,13 @@ async def test_another_person_at_step_up_does_not_take_over_the_session(world: W
 @pytest.mark.row("TOKEN-10", "STEPUP-7")
 async def test_an_upstream_that_says_401_gets_one_renewal_and_one_repeat(world: World) -> None:
     browser = await world.signed_in()
-    world.recorder.behaviours["/up/x"] = sending(response(401, b"{}", ("WWW-Authenticate", 'Bearer error="invalid_token"'), reason="Unauthorized"))
+    challenge = ("WWW-Authenticate", 'Bearer error="invalid_token"')
+    world.recorder.behaviours["/up/x"] = sending(response(401, b"{}", challenge, reason="Unauthorized"))
     before = world.provider.requests("token")
     answer = await browser.fetch("/record/x")
     assert answer.status == 401 and len(world.recorder.seen) == 2 and world.provider.requests("token") == before + 1
     assert world.recorder.seen[0].token != world.recorder.seen[1].token
     assert (await browser.fetch("/bff/user")).status == 200
-
-
-async def test_expired_keys_at_the_api_are_healed_by_one_renewal(world: World) -> None:
-    browser = await world.signed_in()
-    assert (await browser.fetch("/api/orders")).status == 200
-    world.provider.expire_tokens()
-    import asyncio
-
-    await asyncio.sleep(1.2)
-    assert (await browser.fetch("/api/orders")).status == 200
 
 
 @pytest.mark.row("WS-2", "SSE-2")
@@ -196,9 +195,9 @@ async def test_websocket_and_events_work_through_the_door(world: World, ada: Bro
 @pytest.mark.parametrize(
     "framing",
     [
-        "Content-Length: 6\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 6", "Content-Length: 6\r\nContent-Length: 7",
-        "Transfer-Encoding: identity", "Transfer-Encoding: chunked, chunked", "Transfer-Encoding : chunked", "Content-Length: +6", "Content-Length: 6, 6",
-        "Transfer-Encoding:\x0bchunked",
+        "Content-Length: 6\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 6", "Content-Length: +6",
+        "Content-Length: 6\r\nContent-Length: 7", "Transfer-Encoding: identity", "Transfer-Encoding: chunked, chunked",
+        "Content-Length: 6, 6", "Transfer-Encoding : chunked", "Transfer-Encoding:\x0bchunked",
     ],
 )
 async def test_no_second_request_hides_behind_odd_framing(world: World, ada: Browser, framing: str) -> None:

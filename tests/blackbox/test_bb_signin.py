@@ -91,7 +91,8 @@ async def test_user_tells_who_is_signed_in_and_nothing_secret(world: World) -> N
     told = await user(browser, world.app)
     assert told is not None and told["sub"] == sub_of("ben") and told["name"] == "Ben Okafor"
     session = told["session"]
-    assert isinstance(session, dict) and session["expires_in"] > 60 and session["logout_url"] == "/bff/logout" and session["expires_because"]
+    assert isinstance(session, dict) and session["logout_url"] == "/bff/logout"
+    assert session["expires_in"] > 60 and session["expires_because"]
 
 
 @pytest.mark.row("AUTHZ-1", "AUTHZ-4", "AUTHZ-7", "AUTHZ-9")
@@ -220,7 +221,7 @@ async def test_a_code_of_another_login_is_refused_by_pkce_and_signs_nobody_in(wo
 
 
 @pytest.mark.row("CB-4", "F21", "L6")
-@pytest.mark.parametrize("error", ["access_denied", "server_error", "temporarily_unavailable", "login_required", "<script>alert(1)</script>"])
+@pytest.mark.parametrize("error", ["access_denied", "server_error", "temporarily_unavailable", "login_required", "<script>x</script>"])
 async def test_an_error_from_the_provider_is_a_clear_page_without_its_text(world: World, error: str) -> None:
     world.provider.knobs(authorize_error=error, authorize_error_description="<img src=x onerror=alert(1)> canary-text")
     browser = await signed_in_before(world)
@@ -308,7 +309,8 @@ async def test_after_login_nobody_is_sent_elsewhere(world: World, target: str) -
 
 @pytest.mark.row("AUTHZ-8")
 @pytest.mark.parametrize(
-    "extra", ["client_id=evil", "redirect_uri=http://evil.example", "resource=x", "request=x", "state=x", "nonce=x", "return_to=/a&return_to=/b"]
+    "extra",
+    ["client_id=evil", "redirect_uri=http://evil.example", "resource=x", "request=x", "state=x", "nonce=x", "return_to=/a&return_to=/b"],
 )
 async def test_the_login_address_cannot_set_protocol_parameters(world: World, extra: str) -> None:
     answer = await ask("GET", f"{world.app}/bff/login?{extra}", headers=[("Accept", "text/html")])

@@ -129,6 +129,8 @@ class Wire:
                 return await self.reader.readexactly(int(fields["content-length"])), True
             except asyncio.IncompleteReadError as cut:
                 return cut.partial, False
+            except ConnectionError:
+                return b"", False
         return await self.reader.read(), True
 
     async def _read_chunked(self) -> tuple[bytes, bool]:
@@ -136,7 +138,7 @@ class Wire:
         try:
             async for piece in self.chunks():
                 pieces.append(piece)
-        except asyncio.IncompleteReadError:
+        except (asyncio.IncompleteReadError, ConnectionError):
             return b"".join(pieces), False
         return b"".join(pieces), True
 
