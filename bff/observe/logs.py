@@ -17,6 +17,7 @@ from bff.observe.redaction import redact, scrub
 
 Logger = structlog.typing.FilteringBoundLogger
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_TIME = structlog.processors.TimeStamper(fmt="iso", utc=True)
 _Fields = MutableMapping[str, Any]
 
 
@@ -28,7 +29,7 @@ def configure_logs(*, format: Literal["auto", "json", "text"] = "auto", level: s
     root = logging.getLogger()
     root.handlers[:] = [_LibraryHandler(log)]
     root.setLevel(max(_LEVELS[level], logging.INFO))
-    for chatty in ("httpx", "httpcore", "hypercorn.access", "asyncio"):
+    for chatty in ("httpx", "httpcore", "hypercorn.access", "hypercorn.error", "asyncio"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     return log
 
@@ -75,7 +76,8 @@ def _redact(_logger: Any, _method: str, fields: _Fields) -> _Fields:
 
 
 def _add_time(_logger: Any, _method: str, fields: _Fields) -> _Fields:
-    return {"ts": structlog.processors.TimeStamper(fmt="iso", utc=True)(None, "", {})["timestamp"], **fields}
+    first = {"ts": _TIME(None, "", {})["timestamp"], "level": fields.pop("level", ""), "event": fields.pop("event", "")}
+    return {**first, **fields}
 
 
 def _render_json(_logger: Any, _method: str, fields: _Fields) -> str:

@@ -76,7 +76,7 @@ _NAMES = frozenset(
             "where",
             "check",
         ),
-        *("setting", "oauth_error", "ended_by", "why"),
+        *("setting", "origin", "oauth_error", "ended_by", "why"),
     }
 )
 _IDS = frozenset({"request_id", "trace_id", "span_id", "session", "subject", "kid"})

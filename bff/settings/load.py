@@ -170,10 +170,12 @@ def _translate(gathered: Gathered, details: ErrorDetails) -> str:
         what, fix = "is not a setting", did_you_mean(str(place[-1]), known_keys(place[:-1]))
     elif kind == "literal_error":
         what, fix = "is not one of the choices", f"use {context['expected']}"
+    elif kind in ("greater_than_equal", "less_than_equal"):
+        what, fix = "is out of range", f"use a number {'from' if 'ge' in context else 'up to'} {context.get('ge', context.get('le'))}"
+    elif kind in ("string_too_short", "too_short"):
+        what, fix = "is empty", "put a value there"
     else:
-        what, fix = (
-            _MESSAGES.get(kind, ("cannot be used", details["msg"])) if not context else (details["msg"].lower(), "see docs/settings.md")
-        )
+        what, fix = _MESSAGES.get(kind, ("cannot be used", "write it as docs/settings.md says"))
     return problem(gathered.origin(place), spell(place), what, fix)
 
 
