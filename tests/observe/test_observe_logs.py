@@ -150,9 +150,9 @@ def test_an_exception_is_logged_by_types_and_places_not_by_text(log: Logger, out
 def test_records_of_libraries_become_lines_of_ours(out: io.StringIO, untouched_root: None) -> None:
     """PRIV-1: redacted the same way; arguments of chatter are not written at all."""
     configure_logs(format="json", level="debug", stream=out)
-    logging.getLogger("some.library").info("asked %s", JWT)
-    logging.getLogger("some.library").warning("choked on %s\nsecond line", JWT)
-    logging.getLogger("some.library").warning("broken %d", "args")
+    logging.getLogger("some.package").info("asked %s", JWT)
+    logging.getLogger("some.package").warning("choked on %s\nsecond line", JWT)
+    logging.getLogger("some.package").warning("broken %d", "args")
     logging.getLogger("httpx").info("HTTP Request: GET https://id/cb?code=canary")
     assert "eyJ" not in out.getvalue()
     assert "canary" not in out.getvalue()
