@@ -120,7 +120,11 @@ def test_what_we_write_we_read_under_any_split(parts: list[bytes], cuts: list[in
 
 @pytest.mark.row("M4")
 @settings(max_examples=400, deadline=None)
-@given(st.lists(st.sampled_from([b"0", b"3", b"a", b"\r\n", b"\n", b"\r", b"abc", b";", b"=", b'"', b" ", b"X: y", b":", b"\x00"]), max_size=14).map(b"".join))
+@given(
+    st.lists(
+        st.sampled_from([b"0", b"3", b"a", b"\r\n", b"\n", b"\r", b"abc", b";", b"=", b'"', b" ", b"X: y", b":", b"\x00"]), max_size=14
+    ).map(b"".join)
+)
 def test_what_we_accept_h11_accepts_with_the_same_payload(coded: bytes) -> None:
     reader = ChunkedReader()
     try:

@@ -1,0 +1,76 @@
+"""The head reader's memory and its second judge, and heads that never end."""
+
+from __future__ import annotations
+
+import pytest
+
+from bff.policy.facts import Facts
+from bff.policy.verdict import Refusal
+from bff.proxy.head import HeadReader, SecondJudge
+from tests.proxy.heads import EDGE, POST, accepted, accepted_by, head, refused
+
+UPGRADE = (b"Connection: keep-alive, Upgrade", b"Upgrade: websocket")
+KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+VERSION = b"Sec-WebSocket-Version: 13"
+
+
+def test_the_memo_of_lines_is_bounded() -> None:
+    reader = HeadReader(entries=50)
+    for number in range(500):
+        accepted_by(reader, head(b"X-A: %d" % number, start=b"GET /%d HTTP/1.1" % number))
+    for memo in (reader._lines, reader._starts):
+        assert len(memo.young) <= 50
+        assert len(memo.old) <= 50
+    accepted_by(reader, head(b"X-A: " + b"a" * 2000))
+    assert max(len(line) for line in reader._lines.young) <= 1024
+    reader.forget()
+    assert not reader._lines.young
+    assert not reader._starts.old
+
+
+@pytest.mark.row("M1")
+def test_llhttp_is_asked_again_from_scratch_after_every_odd_head() -> None:
+    reader = HeadReader()
+    odd = [
+        head(b"Content-Length: 3", start=POST),
+        head(b"Connection: close"),
+        head(*UPGRADE, KEY, VERSION),
+        head(b"Upgrade: h2c", b"Connection: Upgrade"),
+        head(b"Transfer-Encoding: chunked", start=POST),
+        head(start=b"GET /x HTTP/1.0"),
+        head(b"Connection: Keep-Alive", start=b"GET /x HTTP/1.0"),
+        head(),
+    ]
+    for first in odd:
+        for second in odd:
+            accepted_by(reader, first)
+            accepted_by(reader, second)
+
+
+@pytest.mark.row("M1", "M2")
+def test_an_upgrade_beside_a_body_is_refused_because_readers_disagree_on_where_it_ends() -> None:
+    refused(head(b"Upgrade: h2c", b"Connection: Upgrade", b"Content-Length: 4", start=POST))
+    accepted(head(b"Upgrade: h2c", b"Content-Length: 4", start=POST))
+
+
+@pytest.mark.row("M1", "M5")
+def test_llhttp_alone_can_refuse() -> None:
+    class Never:
+        def agrees(self, block: bytes, facts: Facts) -> bool:
+            return False
+
+    reader = HeadReader()
+    accepted_by(reader, head())
+    reader._llhttp = Never()  # type: ignore[assignment]
+    assert isinstance(reader.read(head(), EDGE), Refusal)
+
+
+@pytest.mark.row("M1")
+def test_llhttp_s_view_of_errors_and_ends_counts() -> None:
+    facts, posted = accepted(head()), accepted(head(b"Content-Length: 3", start=POST))
+    judge = SecondJudge()
+    assert judge.agrees(head(), facts)
+    assert not judge.agrees(b"GET /x HTTP/1.1\r\nHost : a\r\n\r\n", facts)
+    assert not judge.agrees(head(b"Content-Length: 3", start=POST), facts)
+    assert not judge.agrees(head(), posted)
+    assert judge.agrees(head(b"Content-Length: 3", start=POST), posted)
