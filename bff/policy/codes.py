@@ -52,6 +52,13 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "upstream_unreachable": "The API is not reachable",
         "upstream_timeout": "The API took too long",
         "upstream_protocol": "The API gave no usable answer",
+        # the relay: bff.proxy.refusals
+        "body_malformed": "The request body is malformed",
+        "body_timeout": "The request body took too long to arrive",
+        "head_timeout": "The request took too long to arrive",
+        "route_busy": "Too many requests at once",
+        "session_busy": "Too many requests at once",
+        "too_many_connections": "Too many connections",
         "overloaded": "Too many requests at once",
         "draining": "Restarting",
         "internal_error": "Something went wrong on our side",

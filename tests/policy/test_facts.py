@@ -4,6 +4,7 @@ from dataclasses import FrozenInstanceError, dataclass, field, fields, replace
 
 import pytest
 
+import bff
 from bff.policy.codes import CODES
 from bff.policy.facts import Facts, build_facts
 from bff.policy.path import PathFinding, decode_fully, judge_path
@@ -82,5 +83,17 @@ def test_decoding_goes_on_until_nothing_changes() -> None:
     assert decode_fully(b"/%252561%c3%a9") == "/a\u00e9"
 
 
-def test_every_code_has_a_title() -> None:
-    assert all(code.replace("_", "").isalpha() and title for code, title in CODES.items())
+def test_every_code_that_a_refusal_can_carry_has_a_title() -> None:
+    import ast
+    from pathlib import Path
+
+    found = {
+        call.args[1].value
+        for source in Path(bff.__file__).parent.rglob("*.py")
+        for call in ast.walk(ast.parse(source.read_text()))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Refusal" and len(call.args) > 1
+        if isinstance(call.args[1], ast.Constant)
+    }
+    assert len(found) > 20
+    assert found <= CODES.keys()
+    assert all(title for title in CODES.values())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import h11
 import pytest
 from hypothesis import given, settings
@@ -112,7 +114,7 @@ def test_what_we_write_we_read_under_any_split(parts: list[bytes], cuts: list[in
     coded = b"".join(chunk(part) for part in parts) + LAST_CHUNK + after
     edges = [0, *sorted(min(cut, len(coded)) for cut in cuts), len(coded)]
     reader = ChunkedReader()
-    got = b"".join(reader.feed(coded[a:b]) for a, b in zip(edges, edges[1:], strict=False))
+    got = b"".join(reader.feed(coded[a:b]) for a, b in pairwise(edges))
     assert got == b"".join(parts)
     assert reader.done
     assert reader.rest == after
