@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -75,9 +75,9 @@ def json_answer(body: Any, status: int = 200) -> Response:
     return Response(msgspec.json.encode(body), status, content_type="application/json")
 
 
-def see_other(location: str) -> Response:
-    """303, never 307: the browser must not repeat a POST or its body at the new place (AUTHZ-13)."""
-    return Response(b"", 303, headers={"Location": location})
+def see_other(location: str, status: Literal[302, 303] = 303) -> Response:
+    """302 or 303, never 307 or 308: the browser must not repeat a POST or its body at the new place (AUTHZ-13)."""
+    return Response(b"", status, headers={"Location": location})
 
 
 def complaint(pages: Pages, facts: Facts, notice: Notice, *, extra: Mapping[str, Any] | None = None) -> Response:

@@ -15,7 +15,7 @@ from bff.session.model import Session
 
 
 async def login(parts: Parts, admitted: Admitted) -> Response:
-    """303 to the provider with this login's own sealed cookie; 400 for a query outside the allow-list; 429; 503."""
+    """302 to the provider with this login's own sealed cookie; 400 for a query outside the allow-list; 429; 503."""
     facts, options = admitted.facts, parts.options
     wait = await parts.login_gate.knock(facts.client_ip)
     if wait:
@@ -54,7 +54,7 @@ async def _begin(parts: Parts, admitted: Admitted, wish: LoginWish, current: Ses
         # The Strict session cookie will be absent at the callback: the sealed pending login carries what to replace.
         previous=current.key.hex() if current is not None else "",
     )
-    answer = see_other(url)
+    answer = see_other(url, 302)
     add_cookies(answer, parts.pending.keep(pending, admitted.facts.cookies))
     parts.tell(EventKind.LOGIN_STARTED, admitted, session=current, fields={"step_up": int(wish.step_up)})
     return answer

@@ -30,7 +30,7 @@ def test_the_description_and_the_routes_name_the_same_paths_and_methods() -> Non
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/bff/login", 303),
+        ("GET", "/bff/login", 302),
         ("GET", "/bff/login?nope=1", 400),
         ("GET", "/bff/callback", 400),
         ("GET", "/bff/user", 401),

@@ -15,9 +15,9 @@ def _with(world: World, **changes: object) -> World:
 
 
 @pytest.mark.row("AUTHZ-13", "CACHE-3")
-async def test_a_login_is_a_303_that_no_cache_keeps_and_no_referrer_tells(world: World) -> None:
+async def test_a_login_is_a_302_that_no_cache_keeps_and_no_referrer_tells(world: World) -> None:
     answer = await world.ask("GET", "/bff/login?return_to=/orders")
-    assert answer.status_code == 303
+    assert answer.status_code == 302
     assert answer.headers["Location"].startswith("https://id.test/authorize?")
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["Referrer-Policy"] == "no-referrer"
@@ -142,15 +142,15 @@ async def test_a_provider_that_answers_nonsense_is_a_502(world: World) -> None:
 async def test_a_burst_from_one_client_is_held_back_and_another_client_is_not(world: World) -> None:
     world = _with(world, rates=Rates(login=Rate(per_client=3, together=100)))
     statuses = [(await world.ask("GET", "/bff/login", client_ip="2001:db8::1")).status_code for _ in range(4)]
-    assert statuses == [303, 303, 303, 429]
+    assert statuses == [302, 302, 302, 429]
     neighbour = await world.ask("GET", "/bff/login", client_ip="2001:db8::ffff", page=False)
     assert neighbour.status_code == 429 and 1 <= int(neighbour.headers["Retry-After"]) <= 60
     assert (await neighbour.get_json(force=True))["code"] == "too_many_requests"
-    assert (await world.ask("GET", "/bff/login", client_ip="2001:db8:0:1::1")).status_code == 303
+    assert (await world.ask("GET", "/bff/login", client_ip="2001:db8:0:1::1")).status_code == 302
 
 
 @pytest.mark.row("OPS-5")
 async def test_all_clients_together_are_bounded_too(world: World) -> None:
     world = _with(world, rates=Rates(login=Rate(per_client=3, together=2)))
     statuses = [(await world.ask("GET", "/bff/login", client_ip=f"192.0.2.{n}")).status_code for n in range(3)]
-    assert statuses == [303, 303, 429]
+    assert statuses == [302, 302, 429]

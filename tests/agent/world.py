@@ -296,7 +296,7 @@ class World:
     async def start(self, query: str = "", live: Live | None = None) -> str:
         """Start a login; returns its state."""
         answer = await self.ask("GET", f"/bff/login{query}", live=live)
-        assert answer.status_code == 303, await answer.get_data(as_text=True)
+        assert answer.status_code == 302, await answer.get_data(as_text=True)
         return answer.headers["Location"].partition("state=")[2]
 
     async def come_back(self, state: str, more: str = "&code=c&iss=https%3A%2F%2Fid.test", live: Live | None = None) -> Response:

@@ -183,6 +183,16 @@ async def test_a_refused_consent_is_a_page_that_offers_another_try(person: Perso
     await page.wait_for_url(f"{person.site.provider}/**")
 
 
+@pytest.mark.row("CB-5")
+async def test_a_silent_sign_in_that_finds_nobody_comes_back_without_a_page_and_without_a_loop(person: Person) -> None:
+    page = await person.open("/bff/login?prompt=none&return_to=/")
+    await expect(page.locator("#sign-in")).to_be_visible()
+    assert page.url == f"{person.site.app}/"
+    await person.sign_in(page)
+    await page.goto(f"{person.site.app}/bff/login?prompt=none&return_to=/")
+    await expect(page.locator("#who")).to_have_text("Ada Lindqvist")
+
+
 @pytest.mark.row("STEPUP-2", "STEPUP-4", "STEPUP-6", "SESS-2")
 async def test_payments_ask_for_a_second_factor_and_the_session_gets_a_new_id(person: Person) -> None:
     page = await person.open()
