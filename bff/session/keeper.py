@@ -20,6 +20,7 @@ from bff.session.build import allowed_claims, bounded, build_session
 from bff.session.cookies import CookiePolicy
 from bff.session.lookup import find_indexed
 from bff.session.model import EndReason, Live, Session
+from bff.session.reads import Reads
 from bff.session.record import is_current, open_record, seal_record
 from bff.session.rounds import FRESH_S, Rounds
 from bff.session.sealing import KeyRing
@@ -28,7 +29,6 @@ from bff.session.store.port import Row, SessionStore
 from bff.session.ticket import Ticket, build_ticket, open_ticket, seal_ticket
 
 WRITE_ATTEMPTS = 10
-READ_ATTEMPTS = 5
 MAX_DOOMED = 10_000
 
 
@@ -68,7 +68,7 @@ class Keeper:
         self._finding: Flights[str, Live | None] = Flights()
         self._ending: Flights[bytes, Session | None] = Flights()
         self._doomed: dict[bytes, EndReason] = {}
-        self._reading: dict[bytes, object] = {}
+        self._reads = Reads(store=store, clock=clock)
         self._rounds = Rounds(
             store=store,
             shelf=self._shelf,
@@ -77,7 +77,7 @@ class Keeper:
             probe=probe,
             pause=pause,
             check_again=self.check_again,
-            was_changed=self.was_changed,
+            was_changed=self._reads.was_changed,
             end_doomed=self.end_doomed,
         )
 
@@ -155,7 +155,7 @@ class Keeper:
     async def reread(self, live: Live) -> Session:
         """The session as the store has it now. SessionGone, StoreUnavailable."""
         self._alive(live)
-        if not await self._agree(live, *await self._read(live.key)):
+        if not await self._agree(live, *await self._reads.get(live.key)):
             raise SessionGone("ended or unreadable")
         return self._alive(live)
 
@@ -231,17 +231,10 @@ class Keeper:
             except Exception as error:
                 self._probe(Event(EventKind.SESSION_ENDED, outcome="watcher_failed", fields={"error": type(error).__name__}))
 
-    def was_changed(self, key: bytes | None) -> None:
-        """Reads of ``key`` (None: of any) that are under way may bring what was before the change: they read again."""
-        if key is None:
-            self._reading.clear()
-        else:
-            self._reading.pop(key, None)
-
     async def check_again(self, live: Live) -> None:
         """Bring a live session up to what the store says, ending it if need be. StoreUnavailable."""
         if live.session is not None:
-            await self._agree(live, *await self._read(live.key))
+            await self._agree(live, *await self._reads.get(live.key))
 
     async def end_doomed(self) -> None:
         """Try the ends again that the store has not taken. StoreUnavailable."""
@@ -259,7 +252,7 @@ class Keeper:
         known = self._shelf.find_key(ticket.key)
         if known is not None and known.session is None:
             return None
-        row, asked_at = await self._read(ticket.key)
+        row, asked_at = await self._reads.get(ticket.key)
         # Looked up again: another cookie value of the same session may have brought it in meanwhile.
         live = self._shelf.find_key(ticket.key) or self._build_live(ticket, row)
         if live is None:
@@ -277,19 +270,6 @@ class Keeper:
         except SealBroken:
             return None
         return (ticket, newest) if self._clock.now() < ticket.expires_at else None
-
-    async def _read(self, key: bytes) -> tuple[Row | None, float]:
-        """The row, and when it was asked for (monotonic): the answer is true of some moment after that."""
-        for _ in range(READ_ATTEMPTS):
-            asked_at = self._clock.monotonic()
-            mark = self._reading[key] = object()
-            try:
-                row = await self._store.get(key)
-            finally:
-                unchanged = self._reading.pop(key, None) is mark
-            if unchanged:
-                break
-        return row, asked_at
 
     def _build_live(self, ticket: Ticket, row: Row | None) -> Live | None:
         if row is None:

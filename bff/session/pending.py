@@ -190,7 +190,7 @@ def _unpack(packed: _PackedPending) -> PendingLogin:
         max_age=packed.max_age,
         prompt=packed.prompt,
         subject=packed.subject,
-        previous=packed.previous if isinstance(packed.previous, str) else packed.previous.hex(),
+        previous=packed.previous.hex() if isinstance(packed.previous, bytes) else _grow(packed.previous),
     )
 
 
