@@ -18,6 +18,7 @@ from bff.base.errors import ConfigError
 from bff.base.events import Probe
 from bff.manage.app import build_management
 from bff.manage.readiness import Readiness
+from bff.manage.timed import TimedStore
 from bff.oauth.client import Wire
 from bff.oauth.directory import Directory
 from bff.oauth.flows import OAuthClient
@@ -69,7 +70,9 @@ def build_worker(plan: Plan, *, clock: Clock, log: Logger, write: Callable[[byte
     metrics = Metrics()
     probe: Probe = AuditTrail(log=log, metrics=metrics)
     ring = read_ring(plan)
-    store = open_store(plan.session.store.reveal(), clock=clock)
+    store = TimedStore(
+        open_store(plan.session.store.reveal(), clock=clock), observe=metrics.observe_store, monotonic=clock.monotonic
+    )
     wire = _build_wire(plan, clock)
     directory = Directory(
         issuer=plan.provider.issuer,
