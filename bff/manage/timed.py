@@ -51,8 +51,8 @@ class TimedStore:
     async def changes(self, cursor: int) -> Changes:
         return await self._timed("changes", self._store.changes(cursor))
 
-    async def purge(self, now: float) -> int:
-        return await self._timed("purge", self._store.purge(now))
+    async def purge(self, now: float, *, seen_before: float = float("-inf")) -> int:
+        return await self._timed("purge", self._store.purge(now, seen_before=seen_before))
 
     async def count(self) -> int:
         return await self._timed("count", self._store.count())
