@@ -243,7 +243,7 @@ class DoorHouse:
         lane = self.lane(route)
         origin = self.pool.origin(upstream)
         replies = None
-        if upstream is not None and not facts.http_10 and not facts.websocket and not admitted.set_cookies:
+        if upstream is not None and facts.keep_alive and not facts.http_10 and not facts.websocket and not admitted.set_cookies:
             replies = lane.replies.setdefault((facts.method == "HEAD", origin), Replies())
         return Plan(
             admitted=admitted,

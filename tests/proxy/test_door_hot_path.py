@@ -154,6 +154,19 @@ async def test_nothing_of_an_ended_session_stays_in_memory() -> None:
         assert len(rig.house.memo) == 0
 
 
+async def test_a_known_answer_still_ends_the_connection_of_a_browser_that_asked_for_it() -> None:
+    async with open_rig(live=True) as rig:
+        client = await rig.client()
+        await client.send(COOKIE)
+        await client.answer()
+        for _ in range(2):
+            client = await rig.client()
+            await client.send(COOKIE.replace(b"X-CSRF", b"Connection: close\r\nX-CSRF"))
+            _, head, _ = await client.answer()
+            assert b"Connection: close" in head
+            assert await client.rest() == b""
+
+
 async def test_known_and_unknown_answers_look_the_same() -> None:
     async with open_rig(answering(OK, OK, OK.replace(b"Content-Length: 2", b"Content-Length: 4") + b"[]")) as rig:
         client = await rig.client()
