@@ -8,6 +8,7 @@ that was redeemed. Nobody's disconnect stops it (TOKEN-8). Only invalid_grant en
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Literal, Protocol
@@ -97,6 +98,7 @@ class CredentialDesk:
         self._pause = pause
         self._flights: Flights[tuple[bytes, str, bytes], Credential] = Flights()
         self._turns = Turns()
+        self._holder = secrets.token_bytes(16)
         self._backoff = Backoff(clock=clock)
         self._forced = Backoff(clock=clock, first_s=FORCED_EVERY_S, most_s=FORCED_EVERY_S)
         self._breaker = Breaker(clock=clock)
@@ -197,7 +199,7 @@ class CredentialDesk:
 
     async def _renew_alone(self, live: Live, audience: str, stale: bytes) -> Credential:
         """Under the session's lease. While another worker has it, its result is looked for in the record."""
-        lease = Lease(store=self._store, name=b"refresh:" + live.key, ttl_s=self._lease_s, pause=self._pause)
+        lease = Lease(store=self._store, name=b"refresh:" + live.key, holder=self._holder, ttl_s=self._lease_s, pause=self._pause)
         deadline = self._clock.monotonic() + self._wait_s
         poll_s, waited = POLL_FIRST_S, False
         while not await lease.acquire():

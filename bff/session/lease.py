@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -38,15 +37,16 @@ class Turns:
 
 
 class Lease:
-    """One try for a store lease. The holder's token is new each time: what outlived its lease can neither renew nor
-    release another's (F2, C6)."""
+    """A store lease. ``holder`` is a random token of this worker: what outlived its lease can neither renew nor release
+    another's (F2, C6), and where the answer to an acquisition got lost, the next one of this worker still succeeds (F39).
+    """
 
-    def __init__(self, *, store: SessionStore, name: bytes, ttl_s: float, pause: Pause) -> None:
+    def __init__(self, *, store: SessionStore, name: bytes, holder: bytes, ttl_s: float, pause: Pause) -> None:
         self._store = store
         self._name = name
         self._ttl_s = ttl_s
         self._pause = pause
-        self._holder = secrets.token_bytes(16)
+        self._holder = holder
 
     async def acquire(self) -> bool:
         return await self._store.acquire(self._name, self._holder, self._ttl_s)

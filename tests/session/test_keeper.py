@@ -17,7 +17,6 @@ from bff.base.events import EventKind
 from bff.base.secret import Secret
 from bff.oauth.types import Identity
 from bff.session.cookies import CookiePolicy
-from bff.session.keeper import MAX_DOOMED
 from bff.session.model import EndReason, Session
 from bff.session.sealing import KeyRing
 from bff.session.store import MemoryStore, SqliteStore
@@ -772,8 +771,16 @@ async def test_run_goes_round_until_cancelled(plain: World) -> None:
     assert plain.store.calls.count("changes") > 5
 
 
-async def test_ends_the_store_never_takes_are_bounded(plain: World) -> None:
-    assert MAX_DOOMED <= 10_000
+@pytest.mark.row("F39")
+async def test_ends_the_store_never_takes_are_bounded(plain: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bff.session.keeper.MAX_DOOMED", 3)
+    started = [await plain.sign_in() for _ in range(5)]
+    plain.store.down.add("delete")
+    for live, _ in started:
+        with pytest.raises(StoreUnavailable):
+            await plain.keeper.end(live.key, EndReason.LOGOUT)
+    assert len(plain.keeper._doomed) == 3
+    assert all(plain.keeper.recall(value) is None for _, value in started)
 
 
 # --- keys ---
