@@ -58,7 +58,11 @@ def test_a_login_started_at_another_provider_is_refused() -> None:
 
 
 @pytest.mark.row("CB-1")
-@pytest.mark.parametrize("state", ["", "x", PENDING.state[:-1], PENDING.state + "x", "ä", "\ud800"])
+@pytest.mark.parametrize(
+    "state",
+    ["", "x", PENDING.state[:-1], PENDING.state + "x", "ä", "\ud800"],
+    ids=["empty", "other", "shorter", "longer", "umlaut", "surrogate"],
+)
 def test_another_state_is_refused(state: str) -> None:
     assert refusal(("state", state), ("code", "c")).reason is LoginReason.MISMATCH
     assert refusal(("code", "c")).reason is LoginReason.MISMATCH
