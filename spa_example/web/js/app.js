@@ -34,14 +34,23 @@ function showTime(expiresAt, user) {
   $("until").textContent = left === null ? "" : `session ends in ${clock(left)} (${user.session.expires_because})`;
 }
 
-/** Run an action once at a time, its button busy meanwhile. */
-function act(button, action) {
+let last = Promise.resolve();
+
+/** After whatever was asked for before: the headline always belongs to the last thing pressed. */
+function inTurn(action) {
+  const mine = last.then(action);
+  last = mine.catch(() => {});
+  return mine;
+}
+
+/** Run an action once at a time, its button busy meanwhile. Leaving the page need not wait its turn. */
+function act(button, action, { leaves = false } = {}) {
   return async (event) => {
     event.preventDefault();
     if (button.getAttribute("aria-busy") === "true") return;
     button.setAttribute("aria-busy", "true");
     try {
-      await action();
+      await (leaves ? action() : inTurn(action));
     } catch (error) {
       log("!", `No answer: ${error.message}`);
       say({ kind: "bad", badge: "No answer", title: "The server did not answer", text: "Is the demo still running? Nothing is lost: try again." });
@@ -55,13 +64,14 @@ function wire() {
   const buttons = {
     "do-orders": calls.orders, "do-naked": calls.naked, "do-stale": calls.stale, "do-payments": () => calls.payments(), "do-steal": calls.steal,
     "do-sessions": calls.sessions, "do-everywhere": calls.everywhere, "do-events": streams.events, "do-socket": streams.echo,
-    "do-logout": () => bff.logout(), "sign-out": () => bff.logout(), "sign-in": () => bff.login({ returnTo: "/" }),
   };
+  const exits = { "do-logout": () => bff.logout(), "sign-out": () => bff.logout(), "sign-in": () => bff.login({ returnTo: "/" }) };
   for (const [id, action] of Object.entries(buttons)) $(id).addEventListener("click", act($(id), action));
+  for (const [id, action] of Object.entries(exits)) $(id).addEventListener("click", act($(id), action, { leaves: true }));
   $("do-post").addEventListener("submit", act($("do-post"), () => calls.place($("do-post"))));
   for (const button of $("people").children) {
     const person = button.dataset.person;
-    button.addEventListener("click", act(button, () => bff.login({ returnTo: "/", loginHint: person, prompt: "login" })));
+    button.addEventListener("click", act(button, () => bff.login({ returnTo: "/", loginHint: person, prompt: "login" }), { leaves: true }));
   }
 }
 
@@ -83,7 +93,7 @@ function welcome() {
     text: "Choose Ada, Ben or Chloe on the left: the provider will ask you on its own site. Or call the API right away and see what a stranger gets." });
 }
 
-start().catch((error) => {
+inTurn(start).catch((error) => {
   showAccount();
   log("!", error.message);
   say({ kind: "bad", badge: "No answer", title: "The token handler did not answer", text: error.message });
