@@ -42,6 +42,9 @@ TokenKind = Literal["user", "client", "user_or_client", "none"]
 LEASE_S = 20.0
 POLL_FIRST_S = 0.02
 POLL_MOST_S = 0.25
+DOUBT_SHARE = 0.25
+"""How much of the waiting time a revoked grant is doubted, when another worker may hold newer tokens that it cannot write."""
+
 FORCED_EVERY_S = 5.0
 PROVIDER_CALLS = 32
 SAVE_WAITS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
@@ -282,7 +285,7 @@ class CredentialDesk:
         self, live: Live, session: Session, audience: str, stale: bytes, error: GrantRevoked, *, doubtful: bool
     ) -> Credential:
         """invalid_grant: believed only if nobody put a newer refresh token into the record (F5)."""
-        deadline = self._clock.monotonic() + (self._wait_s if doubtful else 0.0)
+        deadline = self._clock.monotonic() + (self._wait_s * DOUBT_SHARE if doubtful else 0.0)
         while True:
             newer = await self._keeper.reread(live)
             if newer.refresh_token != session.refresh_token:

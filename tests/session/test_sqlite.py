@@ -130,7 +130,7 @@ async def test_a_short_lock_of_another_process_is_waited_for_off_the_loop(store:
     other.execute("COMMIT")
     await writing
     other.close()
-    assert longest < 0.1, "the loop was not held up"
+    assert longest < 1.0, "the loop was not held up: a wait in it would last as long as the lock"
 
 
 @pytest.mark.row("F40", "C6")
