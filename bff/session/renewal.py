@@ -51,7 +51,8 @@ class Renewal:
             session,
             grants={**session.grants, self.audience: self._grant(session)},
             refresh_token=self.refresh_token,
-            id_token=self.tokens.id_token or session.id_token,
+            # An ID token that did not pass (then no identity came) must not become a logout hint either.
+            id_token=self.tokens.id_token if self.identity is not None and self.tokens.id_token else session.id_token,
             expires_at=session.expires_at if longest_s is None else min(session.expires_at, self.now + longest_s),
         )
         return renewed if self.identity is None else self._identified(renewed, self.identity)

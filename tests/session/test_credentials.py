@@ -657,6 +657,17 @@ async def test_new_claims_acr_and_auth_time_count_from_the_refresh_on_and_lost_g
     assert await plain.keeper.find(value) is None
 
 
+@pytest.mark.row("TOKEN-11")
+async def test_an_id_token_that_did_not_pass_replaces_nothing(plain: World) -> None:
+    live, _ = await plain.sign_in()
+    for identity, kept in ((None, "id-1"), (ALICE, "id-3")):
+        plain.clock.advance(LIFE_S + 1)
+        plain.provider.identity = identity
+        await user(plain, live)  # type: ignore[misc]
+        assert live.session is not None
+        assert live.session.id_token.reveal() == kept
+
+
 async def test_a_refresh_without_id_token_leaves_claims_alone(plain: World) -> None:
     live, _ = await plain.sign_in()
     before = live.session
