@@ -22,8 +22,8 @@ class Rate:
 class Rates:
     """OPS-5, each worker counts for itself. ``backchannel`` counts refused logout tokens only: good ones are never limited."""
 
-    login: Rate = Rate(per_client=600, together=12_000)
-    callback: Rate = Rate(per_client=600, together=12_000)
+    login: Rate = Rate(per_client=3_000, together=30_000)
+    callback: Rate = Rate(per_client=3_000, together=30_000)
     backchannel: Rate = Rate(per_client=120, together=1_200)
 
 
