@@ -62,13 +62,8 @@ async def test_a_killed_worker_is_replaced_and_costs_no_session(make_world: Make
 async def test_a_store_that_cannot_be_asked_is_503_and_never_a_logout(make_world: MakeWorld) -> None:
     world = make_world(config={"session": {"store": "sqlite:sessions.db", "keys_file": "keys.json"}})
     browser = await world.signed_in()
-    database = world.folder / "sessions.db"
-    hidden = world.folder / "hidden"
-    hidden.mkdir()
-    files = [path for path in world.folder.glob("sessions.db*")]
-    lock = sqlite3.connect(database, isolation_level=None)
-    lock.execute("PRAGMA locking_mode=EXCLUSIVE")
-    lock.execute("BEGIN EXCLUSIVE")
+    lock = sqlite3.connect(world.folder / "sessions.db", isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
     try:
         page = await world.sign_in(Browser(timeout_s=30), "ben")
         assert page.status == 503, (page.status, page.text[:300])
@@ -77,7 +72,7 @@ async def test_a_store_that_cannot_be_asked_is_503_and_never_a_logout(make_world
     finally:
         lock.execute("ROLLBACK")
         lock.close()
-    assert files and (await world.sign_in(Browser(), "ben")).status == 200
+    assert (await world.sign_in(Browser(), "ben")).status == 200
     assert await user(browser, world.app)
 
 
@@ -183,6 +178,34 @@ async def test_an_administrator_ends_the_sessions_of_a_subject(make_world: MakeW
     assert ended.returncode == 0, ended.stderr
     await asyncio.sleep(1.3)
     assert await user(ada, world.app) is None and await user(ben, world.app)
+
+
+@pytest.mark.row("F42", "SESS-14")
+async def test_a_command_beside_the_running_product_does_not_pull_the_store_away(make_world: MakeWorld) -> None:
+    """POSIX drops all of a process's locks on a file when any descriptor of it is closed: another process that closes
+    the database would then take itself for the last one and delete the write-ahead log under the running workers."""
+    world = make_world()
+    browser = await world.signed_in()
+    before = {path.name: path.stat().st_ino for path in world.folder.glob("sessions.db*")}
+    assert world.product.run_command("sessions", "list").returncode == 0
+    after = {path.name: path.stat().st_ino for path in world.folder.glob("sessions.db*")}
+    assert {name: after.get(name) for name in before} == before
+    world.product.crash()
+    world.product.start()
+    assert await user(browser, world.app)
+
+
+@pytest.mark.row("SESS-9", "S6", "F40")
+async def test_a_logout_at_one_worker_holds_at_the_others_within_a_second(make_world: MakeWorld) -> None:
+    world = make_world(config={"server": {"workers": 2, "grace": "3s"}})
+    world.product.wait_workers(2)
+    browser = await world.signed_in()
+    copies = [browser.stolen_copy() for _ in range(8)]
+    await asyncio.gather(*(copy.fetch("/record/x") for copy in copies))
+    await browser.fetch("/bff/logout", method="POST")
+    await asyncio.sleep(1.2)
+    answers = await asyncio.gather(*(copy.fetch("/record/x") for copy in copies))
+    assert [answer.status for answer in answers] == [401] * 8
 
 
 @pytest.mark.row("PAR-1")

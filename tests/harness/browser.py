@@ -282,8 +282,9 @@ class EventStream:
         loop = asyncio.get_running_loop()
         start = loop.time()
         async with asyncio.timeout(timeout_s):
-            while await self.wire.reader.read(65_536):
-                continue
+            with contextlib.suppress(ConnectionError):
+                while await self.wire.reader.read(65_536):
+                    continue
         return loop.time() - start
 
 

@@ -97,9 +97,9 @@ def sending(data: bytes, *, keep: bool = True) -> Behaviour:
 
 
 async def echo(seen: Seen, line: Line) -> bool:
-    """JSON of what arrived: the default."""
-    who = seen.claims.get("sub")
-    told = {"method": seen.method, "target": seen.target, "sub": who, "headers": seen.headers, "body_bytes": len(seen.body)}
+    """JSON of what arrived: the default. Not the token itself, which has no business in a browser."""
+    names = [name for name, _ in seen.headers]
+    told = {"method": seen.method, "target": seen.target, "sub": seen.claims.get("sub"), "names": names, "body_bytes": len(seen.body)}
     await line.send(response(200, json.dumps(told).encode() if seen.method != "HEAD" else b"", ("Content-Type", "application/json")))
     return True
 
