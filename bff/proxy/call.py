@@ -109,7 +109,7 @@ class Call:
         if self.seated:
             plan.lane.active -= 1
             plan.seat.active -= 1
-        self.door.house.account(self, plan, now, outcome)
+        self.door.house.ended.append((now, self.request_id, plan, self.facts, self.status, self.received, self.sent, self.started, outcome))
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer with a refusal of ours, or cut if an answer has begun."""

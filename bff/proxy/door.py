@@ -84,7 +84,7 @@ class Door(asyncio.Protocol):
         if connection is None:
             self._read(data)
             return
-        if live is not None:
+        if live is not None and now - live.seen_at >= plan.touch_s:
             house.touch(plan)
         lane.active += 1
         seat.active += 1

@@ -132,24 +132,31 @@ class Exchange(Call):
 
     def on_data(self, data: bytes) -> None:
         """Bytes from the upstream. The common case - a known head and the whole body in one read - ends here."""
-        plan = self.plan
-        if self.stage != HEAD or self.pending or plan.replies is None:
+        plan, door = self.plan, self.door
+        house = door.house
+        if self.stage != HEAD or self.pending or plan.replies is None or self.upload is not None or not house.keeps_alive:
             self._on_more(data)
             return
         end = data.find(b"\r\n\r\n") + 4
         reply = plan.replies.kept.get(data[:end])
-        if reply is None or self.upload is not None or not self.door.house.keeps_alive:
+        if reply is None:
             self._on_more(data)
             return
         sent = len(data) - end
-        if reply.length != sent or not reply.pooled:
+        if reply.length != sent or not reply.pooled or self.connection is None:
             self._deliver(reply, data[end:])
             return
-        self.status = reply.status
-        self.sent = sent
-        self.pooled = True
-        self.door.write(reply.head + data[end:])
-        self._finish(keep_alive=True)
+        connection, self.connection = self.connection, None
+        self.stage = DONE
+        door.write(reply.head + data[end:])
+        if not door.writable:
+            connection.transport.resume_reading()
+        now = house.monotonic()
+        plan.origin.give(connection, now)
+        plan.lane.active -= 1
+        plan.seat.active -= 1
+        house.ended.append((now, self.request_id, plan, self.facts, reply.status, self.received, sent, self.started, "ok"))
+        door.done(True, now)
 
     def _on_more(self, data: bytes) -> None:
         if self.stage == BODY:

@@ -31,7 +31,6 @@ from bff.session.model import Live
 log = logging.getLogger("bff.proxy")
 
 TICK_S = 0.25
-MAX_RECORDS = 100_000
 MAX_EDGES = 4096
 MAX_SEATS = 16_384
 
@@ -63,23 +62,16 @@ class DoorOptions:
     memo_bytes: int = 8 * 1024 * 1024
 
 
+Ended = tuple[float, bytes, Plan | None, Facts | None, int, int, int, float, str]
+"""(ended_at and, last but one, started_at in monotonic seconds; request id, plan, facts, status, received, sent; outcome)."""
+
+
 class Judge(Protocol):
     """The gatekeeper, as the door sees it."""
 
     def judge_now(self, facts: Facts) -> Verdict | None: ...
 
     async def judge(self, facts: Facts) -> Verdict: ...
-
-
-class Accountable(Protocol):
-    """An exchange or a tunnel at its end."""
-
-    request_id: bytes
-    started: float
-    status: int
-    sent: int
-    received: int
-    facts: Facts
 
 
 Sink = Callable[[Sequence[AccessRecord], Sequence[Lane]], None]
@@ -133,14 +125,13 @@ class DoorHouse:
         self.keeps_alive = True
         self.id_prefix = secrets.token_hex(4).encode() + b"-"
         self.ids = 0
+        self.ended: list[Ended] = []
         self.doors: set[Door] = set()
         self.lanes: dict[str, Lane] = {}
         self.refused_unread: dict[str, int] = {}
-        self.records_dropped = 0
         self._touch = touch
         self._believes = believes
         self._sink = sink
-        self._records: list[AccessRecord] = []
         self._edges: dict[str, Edge] = {}
         self._addresses: dict[str, int] = {}
         self._seats: dict[bytes, Seat] = {}
@@ -293,27 +284,28 @@ class DoorHouse:
 
     # -- accounts ---------------------------------------------------------------------------------------------------
 
-    def account(self, done: Accountable, plan: Plan | None, now: float, outcome: str) -> None:
-        """Count an exchange that is over, and note it for the access log."""
-        seconds = now - done.started
-        route, session = "", b""
-        if plan is not None:
-            route = plan.lane.name
-            plan.lane.count(done.status, seconds, done.received, done.sent)
-            if plan.judged is not None:
-                session = plan.judged.key
-        if len(self._records) < MAX_RECORDS:
-            self._records.append(
-                (self.now(), done.request_id, done.facts, route, session, done.status, done.received, done.sent, seconds, outcome)
-            )
-        else:
-            self.records_dropped += 1
-
     def count_unread(self, refusal: Refusal, request_id: bytes) -> None:
         """A request refused before it was understood: no facts, no route."""
         self.refused_unread[refusal.code] = self.refused_unread.get(refusal.code, 0) + 1
-        if len(self._records) < MAX_RECORDS:
-            self._records.append((self.now(), request_id, None, "", b"", refusal.status, 0, 0, 0.0, refusal.code))
+        now = self.monotonic()
+        self.ended.append((now, request_id, None, None, refusal.status, 0, 0, now, refusal.code))
+
+    def _flush(self) -> None:
+        """Count what ended since the last tick and hand it on; a request itself only appends to ``ended``."""
+        ended, self.ended = self.ended, []
+        shift = self.now() - self.monotonic()
+        records: list[AccessRecord] = []
+        for now, request_id, plan, facts, status, received, sent, started, outcome in ended:
+            seconds = now - started
+            route, session = "", b""
+            if plan is not None:
+                route, session = plan.lane.name, plan.session_key
+                plan.lane.count(status, seconds, received, sent)
+            records.append((now + shift, request_id, facts, route, session, status, received, sent, seconds, outcome))
+        try:
+            self._sink(records, list(self.lanes.values()))
+        except Exception as error:
+            log.error("access sink failed: %s", type(error).__name__, exc_info=True)
 
     # -- the tick ---------------------------------------------------------------------------------------------------
 
@@ -339,13 +331,6 @@ class DoorHouse:
         if len(self._seats) > MAX_SEATS:
             self._seats = {key: seat for key, seat in self._seats.items() if seat.active}
             self.memo.forget()
-
-    def _flush(self) -> None:
-        records, self._records = self._records, []
-        try:
-            self._sink(records, list(self.lanes.values()))
-        except Exception as error:
-            log.error("access sink failed: %s", type(error).__name__, exc_info=True)
 
 
 def _split(head: bytes, facts: Facts) -> tuple[bytes, bytes]:

@@ -56,13 +56,15 @@ class Replies:
 
 
 class Plan:
-    """An admitted request made ready to send: where to, and the exact head. Immutable once built; shared by equal requests."""
+    """An admitted request made ready to send: where to, and the exact head. Immutable once built; shared by equal requests.
+
+    ``touch_s``: how much activity may lag behind, so that a busy session is not touched for each of its requests.
+    """
 
     __slots__ = (
         "admitted",
         "edge",
         "head",
-        "idle_s",
         "judged",
         "keep_alive",
         "lane",
@@ -71,6 +73,8 @@ class Plan:
         "replayable",
         "replies",
         "seat",
+        "session_key",
+        "touch_s",
         "touches",
         "valid_until",
         "websocket_key",
@@ -100,7 +104,9 @@ class Plan:
         self.live: Live | None = admitted.live
         self.judged: Session | None = admitted.judged
         self.valid_until = admitted.valid_until
+        self.session_key = admitted.judged.key if admitted.judged is not None else b""
         self.touches = admitted.live is not None and admitted.route.activity
+        self.touch_s = min(1.0, admitted.live.idle_s / 100) if admitted.live is not None and admitted.route.activity else float("inf")
         self.keep_alive = facts.keep_alive and not facts.http_10
         self.replayable = facts.body_length == 0 and facts.method in IDEMPOTENT and not facts.websocket
 

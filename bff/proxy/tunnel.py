@@ -198,7 +198,10 @@ class Tunnel:
         self.plan.lane.active -= 1
         self.plan.seat.active -= 1
         house = self.door.house
-        house.account(self, self.plan, house.monotonic(), outcome or self._outcome)
+        sizes = self.received, self.sent
+        house.ended.append(
+            (house.monotonic(), self.request_id, self.plan, self.facts, self.status, *sizes, self.started, outcome or self._outcome)
+        )
 
     # -- the tick ---------------------------------------------------------------------------------------------------
 
