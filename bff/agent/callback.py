@@ -94,7 +94,7 @@ async def _finish(parts: Parts, admitted: Admitted, pending: PendingLogin, param
 
 async def _begin(parts: Parts, admitted: Admitted, pending: PendingLogin, identity: Identity, tokens: TokenSet) -> tuple[Live, str]:
     """A new session, always with a new id (SESS-2); then the end of those it replaces."""
-    live, ticket = await parts.keeper.begin(identity, tokens)
+    live, ticket = await parts.keeper.begin(identity, tokens, scopes=pending.scopes)
     try:
         await _replace(parts, _previous(admitted, pending), identity)
     except StoreUnavailable:

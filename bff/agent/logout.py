@@ -22,9 +22,10 @@ async def logout(parts: Parts, admitted: Admitted) -> Response:
     for a logout that only looks like one is worse than an error."""
     session = find_session(admitted)
     if session is not None:
-        await parts.keeper.end(session.key, EndReason.LOGOUT)
+        ended = await parts.keeper.end(session.key, EndReason.LOGOUT)
         if parts.options.revoke_on_logout:
-            parts.desk.revoke_later(session)
+            # As last stored: a refresh that raced this logout may have rotated what was judged (F10).
+            parts.desk.revoke_later(ended or session)
         parts.tell(EventKind.LOGOUT, admitted, session=session)
     url = await _next_url(parts, session)
     answer = see_other(url) if admitted.facts.wants_page else json_answer({"logout_url": url})

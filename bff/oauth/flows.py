@@ -151,7 +151,12 @@ class OAuthClient:
         tokens = await self._token(provider, form, "refresh")
         if not tokens.id_token:
             return tokens, None
-        return tokens, await self._identify_again(tokens, subject=subject, auth_time=auth_time, nonce=nonce)
+        identity = await self._identify_again(tokens, subject=subject, auth_time=auth_time, nonce=nonce)
+        if identity is None or not (self._userinfo and provider.userinfo_endpoint):
+            return tokens, identity
+        complete = await self._with_user_claims(provider, identity, tokens)
+        # Half of the claims would replace all of them: without UserInfo's the session keeps those it has.
+        return tokens, None if complete is identity else complete
 
     async def client_token(self, *, audience: str, scopes: tuple[str, ...]) -> TokenSet:
         """A token for ourselves (client_credentials, RFC 6749 §4.4). ProviderError."""

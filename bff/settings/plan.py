@@ -29,7 +29,12 @@ EXIT_CONFIG = 78
 
 def build_plan(settings: Settings) -> Plan:
     """Everything a worker needs. ConfigError if a key file vanished since the settings were checked."""
-    cookie = CookiePolicy(name=settings.cookie.name, same_site=settings.cookie.same_site, prefix=settings.cookie.prefix)
+    cookie = CookiePolicy(
+        name=settings.cookie.name,
+        same_site=settings.cookie.same_site,
+        prefix=settings.cookie.prefix,
+        instance=settings.server.public_origin,
+    )
     return Plan(
         server=_build_server(settings),
         provider=_build_provider(settings),
