@@ -92,7 +92,7 @@ class Route:
     methods: frozenset[str]
     upstream: Upstream | None = None
     exact: bool = False
-    token: TokenKind = "none"
+    token: TokenKind = "none"  # noqa: S105 - a kind, not a token
     session: bool = False
     audience: str = ""
     policy: Policy = field(default_factory=Policy)

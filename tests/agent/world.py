@@ -167,7 +167,9 @@ class FakeKeeper:
         self.sessions[live.session.key] = live
         return live
 
-    async def begin(self, identity: Identity, tokens: TokenSet, *, scopes: Sequence[str] = (), previous: Sequence[bytes] = ()) -> tuple[Live, str]:
+    async def begin(
+        self, identity: Identity, tokens: TokenSet, *, scopes: Sequence[str] = (), previous: Sequence[bytes] = ()
+    ) -> tuple[Live, str]:
         if self.down:
             raise StoreUnavailable
         name = f"new{len(self.sessions)}"
