@@ -92,7 +92,7 @@ def start(place: Place) -> Running:
     )  # fmt: skip
     config, log, group = place.directory / "envoy.yaml", place.directory / "envoy.log", Group()
     config.write_text(text)
-    command = [binary, "-c", config, "--concurrency", str(place.workers), "--log-level", "error", "--disable-hot-restart"]
+    command: list[str | Path] = [binary, "-c", config, "--concurrency", str(place.workers), "--log-level", "error", "--disable-hot-restart"]
     command += ["--service-node", "bench", "--service-cluster", "bench"]
     group.start(command, log=log, cpus=place.variant_cpus)
     wait_for_port(port, group, log)

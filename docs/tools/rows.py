@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE, TARGET = ROOT / "docs" / "requirements.toml", ROOT / "docs" / "coverage-of-requirements.md"
-ID = r"[A-Z]+-\d+|[PHRSLJTMDKCFEG]\d{1,2}"
+ID = r"[A-Z]+-\d+|RC\d{1,2}|[PHRSLJTMDKCFEG]\d{1,2}"
 LEADING_IDS = re.compile(rf"^((?:{ID})(?:\s*(?:,|and|/)\s*(?:{ID}))*)\s*:")
 SHOWN = 3
 SKIPPED_FOLDERS = {"node_modules", "__pycache__"}
@@ -92,7 +92,7 @@ def _names(node: ast.Assign, name: str) -> bool:
 
 def find_note(notes: dict[str, str], row: str) -> str:
     """The row's own note, else its family's."""
-    family = row.split("-")[0] if "-" in row else row[0]
+    family = row.split("-")[0] if "-" in row else row.rstrip("0123456789")
     return notes.get(row) or notes.get(family, "")
 
 
