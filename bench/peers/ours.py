@@ -49,7 +49,7 @@ def start(place: Place) -> Running:
     issuer, provider = start_provider(place, "bff", f"{origin}/bff/callback")
     config = _write(place, port=port, manage=manage, issuer=issuer)
     group, log = Group(), place.directory / "bff.log"
-    command = [sys.executable, "-m", "bff", "serve", "--config", config]
+    command: list[str | Path] = [sys.executable, "-m", "bff", "serve", "--config", config]
     group.start(command, log=log, cpus=place.variant_cpus, env=our_environment(), cwd=place.directory)
     wait_for_port(port, group, log)
     wait_for_port(manage, group, log)
