@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 READING, BUSY, SENDING, TUNNEL, LINGERING = range(5)
 MAX_HELD_BYTES = 64 * 1024
+TLS_LINGER_S = 0.5
 _ABORT = struct.pack("ii", 1, 0)
 
 
@@ -69,7 +70,7 @@ class Door(asyncio.Protocol):
             return
         house = self.house
         plan = house.find_plan(data)
-        if plan is None or plan.edge is not self.edge:
+        if plan is None or plan.edge is not self.edge or not plan.bodiless:
             self._read(data)
             return
         live = plan.live
@@ -132,16 +133,24 @@ class Door(asyncio.Protocol):
             return
         block, self.held = (data, b"") if end == len(data) else (data[:end], data[end:])
         self.head_at = 0.0
-        facts = self.house.reader.read(block, self.edge)
+        house = self.house
+        plan = house.find_plan(block)
+        if plan is not None and plan.edge is self.edge and plan.good_at(house.now()):
+            self._begin(house.next_id(), block).go_again(plan)
+            return
+        facts = house.reader.read(block, self.edge)
         if isinstance(facts, Refusal):
             self.refuse(facts)
             return
+        self._begin(facts.request_id.encode(), block).judge(facts)
+
+    def _begin(self, request_id: bytes, block: bytes) -> Exchange:
         self.mode = BUSY
-        exchange = self.exchange = Exchange(self, facts.request_id.encode(), self.house.monotonic())
+        exchange = self.exchange = Exchange(self, request_id, self.house.monotonic())
         exchange.block = block
         if self.eof_at:
             exchange.eof_mark = 0
-        exchange.judge(facts)
+        return exchange
 
     def _wait_for_head(self, data: bytes, known: int) -> None:
         """Judge only what is new, so that a head sent byte by byte costs no more than its length."""
@@ -153,7 +162,7 @@ class Door(asyncio.Protocol):
             self.refuse(refusal)
             return
         if self.eof_at:
-            self._linger()
+            self._linger(more=False)
             return
         self.held = data
         self.head_at = self.head_at or self.house.monotonic()
@@ -201,13 +210,13 @@ class Door(asyncio.Protocol):
         request_id = self.house.next_id()
         self.answer(refusal, None, request_id, body_left=None)
         self.house.count_unread(refusal, request_id)
-        self._linger()
+        self._linger(more=True)
 
     def done(self, keep_alive: bool, now: float) -> None:
         """The exchange is over; its answer is written."""
         self.exchange = None
         if not keep_alive or (self.eof_at and not self.held):
-            self._linger()
+            self._linger(more=self.mode == SENDING or bool(self.held))
             return
         self.moved_at = now
         self.mode = READING
@@ -235,15 +244,22 @@ class Door(asyncio.Protocol):
             self.reading = True
             self.transport.resume_reading()
 
-    def _linger(self) -> None:
-        """Close so that the answer arrives: closing with unread bytes would make the kernel reset it away (RFC 9112 §9.6)."""
+    def _linger(self, *, more: bool) -> None:
+        """Close so that the answer arrives: closing with unread bytes would make the kernel reset it away (RFC 9112 §9.6).
+
+        ``more``: the browser may still be sending. TLS has no half-closed state, so there the end comes at once, or with
+        more to come after half a second of throwing it away.
+        """
         self.mode = LINGERING
         self.held = b""
         self.moved_at = self.house.monotonic()
-        if self.eof_at or not self.transport.can_write_eof():
+        if self.transport.can_write_eof() and not self.eof_at:
+            self.transport.write_eof()
+        elif self.eof_at or not more:
             self.transport.close()
             return
-        self.transport.write_eof()
+        else:
+            self.moved_at -= max(self.house.options.linger_s - TLS_LINGER_S, 0.0)
         self.resume_reading()
 
     # -- the connection itself --------------------------------------------------------------------------------------
@@ -251,13 +267,14 @@ class Door(asyncio.Protocol):
     def eof_received(self) -> bool:
         """True keeps the sending side: a browser that half-closed still gets its answer."""
         self.eof_at = self.house.monotonic()
-        if self.exchange is None:
+        exchange = self.exchange
+        if exchange is None:
             if self.mode == READING and b"\r\n\r\n" in self.held:
                 return True
             self.mode = LINGERING
             return False
-        self.exchange.on_browser_eof()
-        return self.exchange is not None
+        exchange.on_browser_eof()
+        return self.exchange is exchange and self.transport.can_write_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.house.leave(self)
@@ -289,7 +306,9 @@ class Door(asyncio.Protocol):
         elif self.exchange is not None:
             self.exchange.check(now)
         elif self.mode == LINGERING:
-            if now - self.moved_at > options.linger_s:
+            if not self.writable:
+                self.moved_at = now  # a slow reader has not got all of its answer yet
+            elif now - self.moved_at > options.linger_s:
                 self.transport.abort()
         elif self.head_at:
             if now - self.head_at > options.head_s:
@@ -315,4 +334,4 @@ class Door(asyncio.Protocol):
     def close_idle(self) -> None:
         """Close between requests: nothing is lost, a browser repeats what crossed it on the way."""
         if self.exchange is None and self.mode == READING:
-            self._linger()
+            self._linger(more=False)

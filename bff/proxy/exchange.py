@@ -15,7 +15,7 @@ from bff.proxy.call import BODY, DONE, HEAD, WAIT, Call
 from bff.proxy.challenge import Meaning, read_meaning, step_up_refusal
 from bff.proxy.framing import LAST_CHUNK, ChunkedReader, FramingError, chunk
 from bff.proxy.headers import response_head, switching_head
-from bff.proxy.memo import Reply
+from bff.proxy.memo import Plan, Reply
 from bff.proxy.refusals import BAD_ANSWER, BODY_MALFORMED, BODY_TOO_LARGE, NO_ANSWER, ROUTE_BUSY, SESSION_BUSY
 from bff.proxy.renewal import renew
 from bff.proxy.response import MAX_RESPONSE_HEAD_BYTES, ResponseHead, read_response
@@ -50,32 +50,39 @@ class Exchange(Call):
     def _ruled(self, verdict: Verdict) -> None:
         if isinstance(verdict, Refusal):
             self.refuse(verdict)
+        elif (self.facts.body_length or 0) > verdict.route.limits.body_bytes:
+            self.refuse(BODY_TOO_LARGE)
+        else:
+            house = self.door.house
+            self.plan = house.plan(verdict, self.door.edge)
+            house.remember(self.block, self.plan)
+            self._go()
+
+    def go_again(self, plan: Plan) -> None:
+        """A head judged before, and still good, on its way to a body or to a connection that is not at hand."""
+        self.plan = plan
+        self.facts = plan.admitted.facts
+        self.door.house.touch(plan)
+        self._go()
+
+    def _go(self) -> None:
+        """Take a seat, then a connection: one that rests, or a new one."""
+        plan = self.plan
+        lane, seat = plan.lane, plan.seat
+        if lane.active >= lane.limit:
+            self.refuse(ROUTE_BUSY)
             return
-        refusal = self._admit(verdict)
-        if refusal is not None:
-            self.refuse(refusal)
+        if seat.active >= lane.session_limit and plan.live is not None:
+            self.refuse(SESSION_BUSY)
             return
-        connection = None if self.facts.websocket else self.plan.origin.take(replayable=self.plan.replayable)
+        self.seated = True
+        lane.active += 1
+        seat.active += 1
+        connection = None if self.facts.websocket else plan.origin.take(replayable=plan.replayable)
         if connection is None:
             self._spawn(self._connect())
         else:
             self.start(connection)
-
-    def _admit(self, admitted: Admitted) -> Refusal | None:
-        """Our own bounds on an admitted request; takes its seat if they allow it."""
-        limits = admitted.route.limits
-        if (self.facts.body_length or 0) > limits.body_bytes:
-            return BODY_TOO_LARGE
-        plan = self.plan = self.door.house.plan(admitted, self.door.edge)
-        if plan.lane.active >= limits.concurrent:
-            return ROUTE_BUSY
-        if plan.seat.active >= limits.concurrent_per_session and admitted.live is not None:
-            return SESSION_BUSY
-        self.seated = True
-        plan.lane.active += 1
-        plan.seat.active += 1
-        self.door.house.remember(self.block, plan)
-        return None
 
     async def _connect(self) -> None:
         self.start(await self.plan.origin.connect(self.plan.admitted.route.limits.connect_s))
@@ -103,7 +110,7 @@ class Exchange(Call):
     def on_browser(self, data: bytes, prefix: bytes = b"") -> None:
         """Body bytes from the browser."""
         upload, connection = self.upload, self.connection
-        if upload is None or connection is None:
+        if upload is None or connection is None or self.stopped:
             return
         self.moved_at = self.door.house.coarse
         try:
@@ -115,12 +122,11 @@ class Exchange(Call):
             self.refuse(BODY_TOO_LARGE)
             return
         self.received = upload.received
-        if upload.done and not self.stopped:
+        if upload.done:
             self.upload = None
             self.body_sent = True
             self.door.end_body(upload.rest)
-        if not self.stopped:
-            connection.write(prefix + wire)
+        connection.write(prefix + wire)
 
     def on_upstream_full(self) -> None:
         self.door.pause_reading()
@@ -215,7 +221,7 @@ class Exchange(Call):
             self.refuse(BAD_ANSWER)
             return
         reply = Reply(head.status, sent_head, head.length, head.chunked, head.keep_alive, _is_stream(head))
-        if plain and self.plan.replies is not None:
+        if plain and self.plan.replies is not None and not any(name.lower() == b"set-cookie" for name, _ in head.headers):
             self.plan.replies.keep(block, reply)
         self._deliver(reply, rest)
 
@@ -240,7 +246,9 @@ class Exchange(Call):
         self.stage = HEAD
         if self.connection is not None:
             self.connection.transport.resume_reading()
-            self._on_head(block, head, rest)
+        self._on_head(block, head, rest)
+        if self.connection is None:
+            self.cut()  # it closed meanwhile, with the rest of its answer
 
     async def replay(self, admitted: Admitted) -> None:
         """Once more with another credential, on another connection."""

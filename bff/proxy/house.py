@@ -13,7 +13,7 @@ from typing import Protocol
 
 from bff.base.clock import Clock
 from bff.policy.facts import Facts
-from bff.policy.routes import Route
+from bff.policy.routes import Route, Upstream
 from bff.policy.verdict import Admitted, Refusal, Verdict
 from bff.proxy.answer import refusal_bytes
 from bff.proxy.door import Door
@@ -22,7 +22,7 @@ from bff.proxy.handoff import Handoff
 from bff.proxy.head import HeadReader
 from bff.proxy.headers import HeaderRules, agent_head, outbound_head
 from bff.proxy.lane import AccessRecord, Lane, Seat
-from bff.proxy.memo import HeadMemo, Plan, Replies
+from bff.proxy.memo import HeadMemo, Plan, Way
 from bff.proxy.renewal import Renewer
 from bff.proxy.tunnel import GOING_AWAY, Tunnel
 from bff.proxy.upstream import UpstreamPool
@@ -223,43 +223,40 @@ class DoorHouse:
 
     def plan(self, admitted: Admitted, edge: Edge) -> Plan:
         """Make an admitted request ready to send."""
-        facts, route = admitted.facts, admitted.route
-        upstream = admitted.target.upstream if admitted.target is not None else None
+        facts, target = admitted.facts, admitted.target
         key = b""
-        if upstream is None:
+        if target is None:
             head = agent_head(admitted, handoff=self.handoff.deposit(admitted))
         else:
             key = base64.b64encode(os.urandom(16)) if facts.websocket else b""
             head = outbound_head(admitted, rules=self.rules, websocket_key=key)
-        lane = self.lane(route)
-        origin = self.pool.origin(upstream)
-        replies = None
-        if upstream is not None and facts.keep_alive and not facts.http_10 and not facts.websocket and not admitted.set_cookies:
-            replies = lane.replies.setdefault((facts.method == "HEAD", origin), Replies())
-        return Plan(
-            admitted=admitted,
-            edge=edge,
-            origin=origin,
-            head=_split(head, facts),
-            lane=lane,
-            seat=self._seat(admitted),
-            replies=replies,
-            websocket_key=key,
-        )
+        lane = self._lane(admitted.route)
+        way = self._way(lane, None if target is None else target.upstream)
+        plan = Plan(admitted, edge, way.origin, _split(head, facts, edge), lane, self._seat(admitted))
+        plan.websocket_key = key
+        if target is not None and plan.keep_alive and not facts.websocket and not admitted.set_cookies:
+            plan.replies = way.bodiless if facts.method == "HEAD" else way.replies
+        return plan
 
     def remember(self, block: bytes, plan: Plan) -> None:
-        """Keep a plan for the same bytes to come, if using it again is safe: an API's, without a body, without waiting."""
-        if self.keeps_alive and plan.replies is not None and plan.admitted.facts.body_length == 0 and plan.head[1]:
+        """Keep a plan for the same bytes to come, if using it again is safe: an API's, with a body of known length or none."""
+        if self.keeps_alive and plan.replies is not None and plan.head[1] and not plan.admitted.facts.chunked:
             self.memo.keep(block, plan)
 
-    def lane(self, route: Route) -> Lane:
+    def _lane(self, route: Route) -> Lane:
         """The running state of a route. Counters outlive a reload of the routes; the bounds are always the newest."""
         lane = self.lanes.get(route.name)
         if lane is None:
-            lane = self.lanes[route.name] = Lane(route.name)
-        lane.limit = route.limits.concurrent
-        lane.session_limit = route.limits.concurrent_per_session
+            lane = self.lanes[route.name] = Lane(route)
+        elif lane.route is not route:
+            lane.adopt(route)
         return lane
+
+    def _way(self, lane: Lane, upstream: Upstream | None) -> Way:
+        way = lane.ways.get(id(upstream))
+        if way is None:
+            way = lane.ways[id(upstream)] = Way(upstream, self.pool.origin(upstream))
+        return way
 
     def _seat(self, admitted: Admitted) -> Seat:
         if admitted.judged is None:
@@ -333,9 +330,10 @@ class DoorHouse:
             self.memo.forget()
 
 
-def _split(head: bytes, facts: Facts) -> tuple[bytes, bytes]:
+def _split(head: bytes, facts: Facts, edge: Edge) -> tuple[bytes, bytes]:
     """The head around its request id, so that each use gets an id of its own; whole where a front proxy chose the id."""
-    if any(name.lower() == b"x-request-id" for name, _ in facts.headers):
+    if edge.peer_trusted and any(name.lower() == b"x-request-id" for name, _ in facts.headers):
         return head, b""
-    before, found, after = head.partition(b"X-Request-Id: " + facts.request_id.encode() + b"\r\n")
-    return (before + b"X-Request-Id: ", b"\r\n" + after) if found else (head, b"")
+    mark = b"X-Request-Id: " + facts.request_id.encode()
+    at = head.rfind(mark)
+    return (head[: at + 14], head[at + len(mark) :]) if at >= 0 else (head, b"")

@@ -10,9 +10,10 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from bff.policy.facts import Facts
+from bff.policy.routes import Route
 
 if TYPE_CHECKING:
-    from bff.proxy.memo import Replies
+    from bff.proxy.memo import Way
 
 LATENCY_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper edges of the latency histogram; one more bucket takes what is slower."""
@@ -22,26 +23,44 @@ AccessRecord = tuple[float, bytes, Facts | None, str, bytes, int, int, int, floa
 seconds, outcome). Status 0: the client left before an answer. Outcome: ``ok``, ``aborted`` or a refusal's code.
 The facts hold cookies and queries: whoever formats a record chooses fields, never prints them whole (PRIV-1)."""
 
-REPLIES_KEPT = 256
-
 
 class Lane:
-    """The running state of one route. ``by_class[n]`` counts answers of status n00; ``buckets`` follow LATENCY_BOUNDS_S."""
+    """The running state of one route. ``by_class[n]`` counts answers of status n00; ``buckets`` follow LATENCY_BOUNDS_S.
 
-    __slots__ = ("active", "buckets", "by_class", "by_code", "limit", "name", "received", "replies", "seconds", "sent", "session_limit")
+    ``ways`` are by the identity of the upstream, which each of them holds: an Upstream is dear to hash.
+    """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.limit = 0
-        self.session_limit = 0
+    __slots__ = (
+        "active",
+        "buckets",
+        "by_class",
+        "limit",
+        "name",
+        "received",
+        "route",
+        "seconds",
+        "sent",
+        "session_limit",
+        "ways",
+    )
+
+    def __init__(self, route: Route) -> None:
+        self.name = route.name
         self.active = 0
         self.by_class = [0] * 6
-        self.by_code: dict[str, int] = {}
         self.buckets = [0] * (len(LATENCY_BOUNDS_S) + 1)
         self.seconds = 0.0
         self.received = 0
         self.sent = 0
-        self.replies: dict[object, Replies] = {}
+        self.ways: dict[int, Way] = {}
+        self.adopt(route)
+
+    def adopt(self, route: Route) -> None:
+        """The bounds of a route that was configured anew."""
+        self.route = route
+        self.limit = route.limits.concurrent
+        self.session_limit = route.limits.concurrent_per_session
+        self.ways.clear()
 
     def count(self, status: int, seconds: float, received: int, sent: int) -> None:
         self.by_class[status // 100 if status < 600 else 5] += 1
@@ -50,13 +69,9 @@ class Lane:
         self.received += received
         self.sent += sent
 
-    def count_code(self, code: str) -> None:
-        self.by_code[code] = self.by_code.get(code, 0) + 1
-
     def forget(self) -> None:
         """Drop the remembered answers: their framing of this connection, our key names or the configuration changed."""
-        for kept in self.replies.values():
-            kept.kept.clear()
+        self.ways.clear()
 
 
 class Seat:

@@ -7,19 +7,23 @@ can change - session, token life, idle time - is compared on every use by ``Plan
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bff.policy.routes import Upstream
 from bff.policy.verdict import Admitted
 from bff.proxy.edge import Edge
-from bff.proxy.lane import REPLIES_KEPT, Lane, Seat
+from bff.proxy.lane import Lane, Seat
 from bff.session.model import Live, Session
 
 if TYPE_CHECKING:
     from bff.proxy.upstream import Origin
 
 MAX_KEPT_HEAD_BYTES = 8192
+REPLIES_KEPT = 256
+NEVER = float("inf")
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND", "REPORT", "SEARCH", "QUERY", "PUT", "DELETE"})
 
 
@@ -55,6 +59,18 @@ class Replies:
         self.kept[block] = reply
 
 
+class Way:
+    """From a route to one of its upstreams: the pool, and the answers seen on it, to HEAD and to everything else."""
+
+    __slots__ = ("bodiless", "origin", "replies", "upstream")
+
+    def __init__(self, upstream: Upstream | None, origin: Origin) -> None:
+        self.upstream = upstream
+        self.origin = origin
+        self.replies = Replies()
+        self.bodiless = Replies()
+
+
 class Plan:
     """An admitted request made ready to send: where to, and the exact head. Immutable once built; shared by equal requests.
 
@@ -63,6 +79,7 @@ class Plan:
 
     __slots__ = (
         "admitted",
+        "bodiless",
         "edge",
         "head",
         "judged",
@@ -80,35 +97,30 @@ class Plan:
         "websocket_key",
     )
 
-    def __init__(
-        self,
-        *,
-        admitted: Admitted,
-        edge: Edge,
-        origin: Origin,
-        head: tuple[bytes, bytes],
-        lane: Lane,
-        seat: Seat,
-        replies: Replies | None,
-        websocket_key: bytes = b"",
-    ) -> None:
-        facts = admitted.facts
+    def __init__(self, admitted: Admitted, edge: Edge, origin: Origin, head: tuple[bytes, bytes], lane: Lane, seat: Seat) -> None:
+        facts, live, judged = admitted.facts, admitted.live, admitted.judged
         self.admitted = admitted
         self.edge = edge
         self.origin = origin
         self.head = head
         self.lane = lane
         self.seat = seat
-        self.replies = replies
-        self.websocket_key = websocket_key
-        self.live: Live | None = admitted.live
-        self.judged: Session | None = admitted.judged
+        self.replies: Replies | None = None
+        self.websocket_key = b""
+        self.live: Live | None = live
+        self.judged: Session | None = judged
         self.valid_until = admitted.valid_until
-        self.session_key = admitted.judged.key if admitted.judged is not None else b""
-        self.touches = admitted.live is not None and admitted.route.activity
-        self.touch_s = min(1.0, admitted.live.idle_s / 100) if admitted.live is not None and admitted.route.activity else float("inf")
+        self.session_key = b"" if judged is None else judged.key
+        self.touches = live is not None and admitted.route.activity
+        self.touch_s = min(1.0, live.idle_s / 100) if live is not None and self.touches else NEVER
         self.keep_alive = facts.keep_alive and not facts.http_10
-        self.replayable = facts.body_length == 0 and facts.method in IDEMPOTENT and not facts.websocket
+        self.bodiless = facts.body_length == 0
+        self.replayable = self.bodiless and facts.method in IDEMPOTENT and not facts.websocket
+
+    def good_at(self, now: float) -> bool:
+        """Whether the judgement still holds: the same session, alive and not idle, and nothing that time alone ends (ZTA-2)."""
+        live = self.live
+        return now < self.valid_until and (live is None or (live.session is self.judged and now < live.seen_at + live.idle_s))
 
 
 class HeadMemo:
@@ -118,7 +130,7 @@ class HeadMemo:
         self._entries = entries
         self._total_bytes = total_bytes
         self._bytes = 0
-        self._kept: dict[bytes, Plan] = {}
+        self._kept: OrderedDict[bytes, Plan] = OrderedDict()
         self.find = self._kept.get
 
     def __len__(self) -> int:
@@ -131,14 +143,17 @@ class HeadMemo:
             return
         self.drop(block)
         while self._kept and (len(self._kept) >= self._entries or self._bytes + size > self._total_bytes):
-            self.drop(next(iter(self._kept)))
+            self._uncount(*self._kept.popitem(last=False))
         self._kept[block] = plan
         self._bytes += size
 
     def drop(self, block: bytes) -> None:
         plan = self._kept.pop(block, None)
         if plan is not None:
-            self._bytes -= len(block) + len(plan.head[0]) + len(plan.head[1])
+            self._uncount(block, plan)
+
+    def _uncount(self, block: bytes, plan: Plan) -> None:
+        self._bytes -= len(block) + len(plan.head[0]) + len(plan.head[1])
 
     def drop_stale(self, believes: Callable[[Live], bool]) -> int:
         """Drop every plan whose session changed, ended or can't be vouched for: nothing of a signed-out user stays here."""

@@ -71,6 +71,32 @@ async def test_what_follows_the_last_answer_is_thrown_away_within_bounds() -> No
         assert len(rig.guard.asked) == 1
 
 
+async def test_a_slow_reader_gets_all_of_its_last_answer() -> None:
+    size = 8_000_000
+
+    async def large(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
+        await peer.ended()
+
+    async with open_rig(large) as rig:
+        client = await rig.client()
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await client.send(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        await eventually(lambda: any(not door.writable for door in rig.house.doors))
+        for _ in range(10):
+            await turns(20)
+            rig.pass_time(5)
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        await client.head()
+        total = 0
+        while total < size:
+            piece = await client.reader.read(size)
+            assert piece
+            total += len(piece)
+            rig.pass_time(0.1)
+
+
 @pytest.mark.row("F52")
 async def test_one_connection_too_many_is_told_so_and_room_comes_back() -> None:
     async with open_rig(options={"connections": 2}) as rig:
@@ -295,6 +321,19 @@ async def test_the_door_speaks_tls_with_large_bodies_both_ways(authority: trustm
             assert await reader.readexactly(size) == b"x" * size
         writer.write(b"GET /api/x HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
         assert (await reader.read()).endswith(b"\r\n\r\n")
+        writer.close()
+        await eventually(lambda: not rig.house.doors)
+
+
+async def test_over_tls_an_early_refusal_arrives_and_the_connection_ends(authority: trustme.CA) -> None:
+    async with open_rig(door_tls=serving(authority, "a.test"), options={"tls": True}, limits=Limits(body_bytes=10)) as rig:
+        trust = ssl.create_default_context()
+        authority.configure_trust(trust)
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.port, ssl=trust, server_hostname="a.test")
+        writer.write(b"POST /api/x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100000\r\n\r\n" + b"x" * 50_000)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 413")
+        rig.pass_time(0.6)
+        assert b"body_too_large" in await reader.read()
         writer.close()
         await eventually(lambda: not rig.house.doors)
 

@@ -366,7 +366,8 @@ async def test_events_pass_at_once_and_live_by_their_own_idle_limit() -> None:
 @pytest.mark.row("SSE-4", "F56")
 @pytest.mark.parametrize("way", ["ended", "expired", "watched"])
 async def test_a_stream_ends_with_its_session(way: str) -> None:
-    async with open_rig(once(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n"), live=True, limits=Limits(stream_idle_s=1e9)) as rig:
+    events = once(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+    async with open_rig(events, live=True, limits=Limits(stream_idle_s=1e9)) as rig:
         client = await rig.client()
         await client.send(GET)
         await client.head()

@@ -186,6 +186,7 @@ async def test_expect_gets_a_100_only_when_admitted_and_never_reaches_the_api() 
         assert (await client.answer())[0] == 200
         assert b"xpect" not in rig.upstream.peers[0].seen
         rig.guard.refusal = Refusal(401, "unauthenticated", "Sign in.")
+        rig.house.forget()
         client = await rig.client()
         await client.send(post(3, b"Expect: 100-continue"))
         status, head, _ = await client.answer()

@@ -54,15 +54,9 @@ def test_deposits_end_with_time_and_are_bounded_in_number() -> None:
 
 def plan(size: int = 100, **changes: Any) -> Plan:
     clock = FakeClock()
-    return Plan(
-        admitted=admitted(**changes),
-        edge=Edge("", tls=False, trusted=(), hosts=frozenset()),
-        origin=UpstreamPool(clock=clock).origin(None),
-        head=(b"x" * size, b""),
-        lane=Lane("api"),
-        seat=Seat(),
-        replies=None,
-    )
+    edge = Edge("", tls=False, trusted=(), hosts=frozenset())
+    verdict = admitted(**changes)
+    return Plan(verdict, edge, UpstreamPool(clock=clock).origin(None), (b"x" * size, b""), Lane(verdict.route), Seat())
 
 
 def test_the_head_memo_is_bounded_in_entries_and_in_bytes() -> None:
@@ -104,7 +98,7 @@ def test_answer_memory_is_bounded() -> None:
 
 
 def test_latency_goes_to_the_right_bucket() -> None:
-    lane = Lane("api")
+    lane = Lane(admitted().route)
     for seconds in (0.0, 0.001, 0.0011, 100.0):
         lane.count(200, seconds, 1, 2)
     assert lane.buckets[0] == 2
