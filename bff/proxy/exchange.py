@@ -15,9 +15,10 @@ from bff.proxy.call import BODY, DONE, HEAD, WAIT, Call
 from bff.proxy.challenge import Meaning, read_meaning, step_up_refusal
 from bff.proxy.framing import LAST_CHUNK, ChunkedReader, FramingError, chunk
 from bff.proxy.headers import response_head, switching_head
-from bff.proxy.memo import Plan, Reply
+from bff.proxy.memo import Plan
 from bff.proxy.refusals import BAD_ANSWER, BODY_MALFORMED, BODY_TOO_LARGE, NO_ANSWER, ROUTE_BUSY, SESSION_BUSY
 from bff.proxy.renewal import renew
+from bff.proxy.replies import Reply
 from bff.proxy.response import MAX_RESPONSE_HEAD_BYTES, ResponseHead, read_response
 from bff.proxy.tunnel import Tunnel
 from bff.proxy.upload import BodyTooLarge, Upload
@@ -144,7 +145,8 @@ class Exchange(Call):
             self._on_more(data)
             return
         end = data.find(b"\r\n\r\n") + 4
-        reply = plan.replies.kept.get(data[:end])
+        block = data[:end]
+        reply = plan.replies.kept.get(block) or plan.replies.find_alike(block)
         if reply is None:
             self._on_more(data)
             return

@@ -9,54 +9,21 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bff.policy.routes import Upstream
 from bff.policy.verdict import Admitted
 from bff.proxy.edge import Edge
 from bff.proxy.lane import Lane, Seat
+from bff.proxy.replies import Replies
 from bff.session.model import Live, Session
 
 if TYPE_CHECKING:
     from bff.proxy.upstream import Origin
 
 MAX_KEPT_HEAD_BYTES = 8192
-REPLIES_KEPT = 256
 NEVER = float("inf")
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND", "REPORT", "SEARCH", "QUERY", "PUT", "DELETE"})
-
-
-@dataclass(slots=True)
-class Reply:
-    """What to send a browser for an upstream response head seen before, and how the body that follows is framed.
-
-    ``length`` is None where the body is chunked or ends with the connection. ``pooled``: the upstream connection may be
-    used again. ``stream``: an event stream, which has its own idle limit and no total one (SSE-3).
-    """
-
-    status: int
-    head: bytes
-    length: int | None
-    chunked: bool
-    pooled: bool
-    stream: bool
-
-
-class Replies:
-    """Response heads of one shape of answer. Date changes each second, so the bound is small and overflow drops all."""
-
-    __slots__ = ("kept",)
-
-    def __init__(self) -> None:
-        self.kept: dict[bytes, Reply] = {}
-
-    def keep(self, block: bytes, reply: Reply) -> None:
-        if len(block) > MAX_KEPT_HEAD_BYTES:
-            return
-        if len(self.kept) >= REPLIES_KEPT:
-            self.kept.clear()
-        self.kept[block] = reply
 
 
 class Way:

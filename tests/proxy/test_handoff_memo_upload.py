@@ -16,7 +16,8 @@ from bff.proxy.edge import Edge
 from bff.proxy.framing import FramingError, chunk
 from bff.proxy.handoff import Handoff
 from bff.proxy.lane import LATENCY_BOUNDS_S, Lane, Seat
-from bff.proxy.memo import HeadMemo, Plan, Replies, Reply
+from bff.proxy.memo import HeadMemo, Plan
+from bff.proxy.replies import Replies, Reply
 from bff.proxy.tether import Tether
 from bff.proxy.upload import BodyTooLarge, Upload
 from bff.proxy.upstream import UpstreamPool
