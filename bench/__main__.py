@@ -40,7 +40,9 @@ def main(words: Sequence[str] | None = None) -> int:
     for setup in dict.fromkeys((one.workers, one.pinned, one.store, one.only_ours) for one in wanted):
         together = [one for one in wanted if (one.workers, one.pinned, one.store, one.only_ours) == setup]
         results |= _run([one for one in chosen if one.name == OURS or not together[0].only_ours], together, options)
-    return _finish({one.name: results[one.name] for one in wanted if one.name in results}, wanted, options)
+    measured = {one.name for series in results.values() for one in series}
+    ordered = {one.name: results[one.name] for one in wanted if one.name in results}
+    return _finish(ordered, wanted, [one for one in chosen if one.name in measured], options)
 
 
 def _options(words: Sequence[str] | None) -> argparse.Namespace:
@@ -111,17 +113,19 @@ def _measure(scenario: Scenario, running: dict[str, Running], place: Place, opti
     return list(series.values())
 
 
-def _finish(results: dict[str, list[Series]], scenarios: list[Scenario], options: argparse.Namespace) -> int:
+def _finish(results: dict[str, list[Series]], scenarios: list[Scenario], measured: list[Variant], options: argparse.Namespace) -> int:
     tables = "\n".join(report.table(one, results[one.name], OURS) for one in scenarios if one.name in results)
     verdicts = goals.judge(results, options.slack)
     lines = [f"- {'held' if one.held else '**missed**'}: {one.text}" for one in verdicts]
     print(tables, *lines, sep="\n", flush=True)
     if options.out:
+        head = report.preamble(f"python -m bench --rounds {options.rounds} --seconds {options.seconds:g}", measured)
+        goals_text = "## Goals\n\n" + "\n".join(lines) + "\n"
         options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "results.md").write_text(tables + "\n" + "\n".join(lines) + "\n")
+        (options.out / "results.md").write_text("\n".join([head, tables.replace("### ", "## "), goals_text]))
         (options.out / "results.json").write_text(report.as_json(results))
         for one in scenarios[:1]:
-            (options.out / "plot.svg").write_text(report.plot(results[one.name], f"CPU per request, {one.name}", OURS))
+            (options.out / "plot.svg").write_text(report.plot(results[one.name], f"CPU per request in ms, {one.name}, best round, logarithmic scale", OURS))
     if options.check and not any(OURS in one.name for series in results.values() for one in series):
         print("bench: ours was not measured")
         return 1

@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from html import escape
+from pathlib import Path
 
-from bench.values import Scenario, Series, ratio_best, ratio_middle
+from bench.values import Scenario, Series, Variant, ratio_best, ratio_middle
+
+
+def preamble(command: str, variants: Sequence[Variant]) -> str:
+    """When, where and with what: the facts without which a table says nothing."""
+    cpu = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
+    load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
+    lines = [
+        "# Bench results",
+        "",
+        f"Written by `{command}` on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. {os.cpu_count()} cores, {cpu}; {platform.system()} "
+        f"{platform.release().split("-")[0]}, Python {platform.python_version()}; load average at the end {load}. "
+        "Compare ratios inside one table; other work on the machine moves the rest.",
+        "",
+        *(f"- **{one.name}**: {one.about}" for one in variants),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def table(scenario: Scenario, series: Sequence[Series], ours: str) -> str:
