@@ -125,7 +125,8 @@ def _finish(results: dict[str, list[Series]], scenarios: list[Scenario], measure
         (options.out / "results.md").write_text("\n".join([head, tables.replace("### ", "## "), goals_text]))
         (options.out / "results.json").write_text(report.as_json(results))
         for one in scenarios[:1]:
-            (options.out / "plot.svg").write_text(report.plot(results[one.name], f"CPU per request in ms, {one.name}, best round, logarithmic scale", OURS))
+            title = f"CPU per request in ms, {one.name}, best round, logarithmic scale"
+            (options.out / "plot.svg").write_text(report.plot(results[one.name], title, OURS))
     if options.check and not any(OURS in one.name for series in results.values() for one in series):
         print("bench: ours was not measured")
         return 1

@@ -22,7 +22,7 @@ def preamble(command: str, variants: Sequence[Variant]) -> str:
         "# Bench results",
         "",
         f"Written by `{command}` on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. {os.cpu_count()} cores, {cpu}; {platform.system()} "
-        f"{platform.release().split("-")[0]}, Python {platform.python_version()}; load average at the end {load}. "
+        f"{platform.release().partition('-')[0]}, Python {platform.python_version()}; load average at the end {load}. "
         "Compare ratios inside one table; other work on the machine moves the rest.",
         "",
         *(f"- **{one.name}**: {one.about}" for one in variants),
