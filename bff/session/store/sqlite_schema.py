@@ -8,8 +8,10 @@ while nothing runs. Restore the key ring only, never the sessions.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
+import threading
 from pathlib import Path
 
 from bff.base.errors import StoreUnavailable
@@ -42,14 +44,20 @@ _TABLES = (
 def create_file(path: Path) -> int:
     """Make sure the file is there, readable by its owner alone, and return its inode. OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        status = os.fstat(descriptor)
-        if status.st_mode & 0o077 and status.st_uid == os.geteuid():
-            os.fchmod(descriptor, 0o600)
-        return status.st_ino
-    finally:
-        os.close(descriptor)
+    if not path.exists():
+        # Never open() a path that this process may have open through SQLite: closing any descriptor of a file drops all
+        # of the process's POSIX locks on it (sqlite.org/howtocorrupt.html, 2.2). So: made under another name, then linked.
+        fresh = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+        os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.link(fresh, path)
+        finally:
+            fresh.unlink()
+    status = path.stat()
+    if status.st_mode & 0o077 and status.st_uid == os.geteuid():
+        path.chmod(0o600)
+    return status.st_ino
 
 
 def open_connection(path: Path, *, busy_ms: int) -> sqlite3.Connection:
