@@ -219,5 +219,6 @@ def _build_client(plan: Plan, directory: Directory, wire: Wire, clock: Clock, pr
         probe=probe,
         use_par=provider.par,
         resources=provider.resources,
+        own_resource=provider.own_resource,
         userinfo=provider.userinfo,
     )

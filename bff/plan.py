@@ -33,6 +33,7 @@ class ProviderPlan:
     rules: IdTokenRules
     par: Literal["auto", "always", "never"]
     resources: tuple[str, ...]
+    own_resource: str
     userinfo: bool
     ca_file: str
     client_cert_file: str

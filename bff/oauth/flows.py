@@ -38,7 +38,8 @@ from bff.oauth.userinfo import add_user_claims
 class OAuthClient:
     """A confidential client of one provider. Holds nothing of any user; its only state is one breaker per endpoint.
 
-    ``resources`` are asked for at login (RFC 8707); the first is the audience of the login's own access token.
+    ``resources`` are asked for at login (RFC 8707 §2.2); ``own_resource``, one of them, is the audience of the login's own access
+    token. Without it that token is whatever the provider gives, and never one for another route's audience (TOKEN-12).
     Every method may be cancelled; a request that has left may have had its effect all the same, so a refresh belongs in a
     flight of its caller.
     """
@@ -55,6 +56,7 @@ class OAuthClient:
         probe: Probe = no_probe,
         use_par: Literal["auto", "always", "never"] = "auto",
         resources: tuple[str, ...] = (),
+        own_resource: str = "",
         userinfo: bool = False,
     ) -> None:
         self._issuer = issuer
@@ -66,6 +68,7 @@ class OAuthClient:
         self._probe = probe
         self._use_par = use_par
         self._resources = resources
+        self._own_resource = own_resource
         self._userinfo = userinfo
         self._authenticator = ClientAuthenticator(identity=identity, clock=clock)
         self._breakers: dict[str, Breaker] = {}
@@ -190,10 +193,6 @@ class OAuthClient:
             )
         except ProviderError:
             return ""
-
-    @property
-    def _own_resource(self) -> str:
-        return self._resources[0] if self._resources else ""
 
     def _pushes(self, provider: Provider) -> bool:
         offered = bool(provider.pushed_authorization_request_endpoint)

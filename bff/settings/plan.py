@@ -78,6 +78,7 @@ def _build_provider(settings: Settings) -> ProviderPlan:
         rules=IdTokenRules(algorithms=provider.id_token_algs, leeway_s=provider.leeway, trusted_audiences=provider.trusted_audiences),
         par=provider.par,
         resources=asked_resources(settings),
+        own_resource=provider.resources[0] if provider.resources else "",
         userinfo=provider.userinfo,
         ca_file=provider.ca_file,
         client_cert_file=provider.client_cert_file,

@@ -113,12 +113,16 @@ async def test_a_refresh_sends_what_was_asked_and_returns_the_new_tokens(world: 
     ]
 
 
-@pytest.mark.row("RES-1")
-async def test_the_logins_own_token_is_for_the_first_resource(build_world: Any) -> None:
-    world = build_world(resources=("https://a.test/", "https://b.test/"))
+@pytest.mark.row("RES-1", "TOKEN-12")
+async def test_the_logins_own_token_is_for_its_own_resource_and_never_for_a_routes(build_world: Any) -> None:
+    world = build_world(resources=("https://b.test/", "https://a.test/"), own_resource="https://a.test/")
     world.provider.answer("/token", ANSWER)
     await refresh(world)
     assert world.provider.forms("/token")[0]["resource"] == "https://a.test/"
+    without = build_world(resources=("https://b.test/",))
+    without.provider.answer("/token", ANSWER)
+    await refresh(without)
+    assert "resource" not in without.provider.forms("/token")[0]
 
 
 @pytest.mark.row("TOKEN-11", "L15")
