@@ -16,6 +16,9 @@ _SIZE_LINE = re.compile(
 )
 _TRAILER_LINE = re.compile(_TOKEN + rb":[^\x00-\x08\x0a-\x1f\x7f]*")
 
+# llhttp takes a trailer for a header: with one of these it sees another message than we do.
+_FRAMING_FIELDS: Final = frozenset({b"content-length", b"transfer-encoding"})
+
 _SIZE, _DATA, _DATA_END, _TRAILER, _DONE = range(5)
 
 
@@ -113,4 +116,6 @@ class ChunkedReader:
             return
         if _TRAILER_LINE.fullmatch(line) is None:
             raise FramingError("a trailer line is malformed")
+        if line.partition(b":")[0].lower() in _FRAMING_FIELDS:
+            raise FramingError("a trailer line speaks of framing")
         self._trailer_bytes += len(line) + 2

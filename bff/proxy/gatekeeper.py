@@ -27,7 +27,7 @@ from bff.session.cookies import CookiePolicy, find_cookie
 from bff.session.model import Credential, Live, Session
 
 _ROUTE_UNKNOWN: Final = Refusal(404, "route_unknown", "There is nothing at this address.")
-_ENCODED_SLASH: Final = Refusal(400, "target_refused", "This address may not hold an encoded slash.")
+_ENCODED_SLASH: Final = Refusal(400, "target_refused", "This address may not hold an encoded slash.", close=True)
 _NO_WEBSOCKET: Final = Refusal(400, "websocket_malformed", "There is no WebSocket at this address.", close=True)
 _CLEARED: Final = replace(UNAUTHENTICATED, clear_cookie=True)
 _LOOKS_FOR_SESSION: Final = frozenset({Admission.API, Admission.NAVIGATION, Admission.RETURN_NAVIGATION, Admission.FORM})

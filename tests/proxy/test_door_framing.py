@@ -55,6 +55,7 @@ REFUSED = {
     "chunk_bad_term": chunked(b"3\r\nabcXX0\r\n\r\n"),
     "chunk_ext_lf": chunked(b"3;a\nb\r\nabc\r\n0\r\n\r\n"),
     "chunk_overflow": chunked(b"10000000000000003\r\nabc\r\n0\r\n\r\n"),
+    "chunk_trailer_cl": chunked(b"3\r\nabc\r\n0\r\nContent-Length: 9\r\nX-User: evil\r\n\r\n"),
     "bare_lf_headers": b"GET /api/x HTTP/1.1\nHost: a.test\n\n",
     "bare_cr_value": get(b"X-A: b\rX-User: evil"),
     "nul_value": get(b"X-A: b\x00c"),
@@ -95,7 +96,7 @@ SERVED = {
     "ok_get": (get(), [b"/api/x"]),
     "te_tab": (post(b"Transfer-Encoding:\tchunked", body=b"0\r\n\r\n"), [b"/api/x"]),
     "chunk_ext_ok": (chunked(b"3;a=b\r\nabc\r\n0\r\n\r\n"), [b"/api/x"]),
-    "chunk_trailer_cl": (chunked(b"3\r\nabc\r\n0\r\nContent-Length: 9\r\nX-User: evil\r\n\r\n"), [b"/api/x"]),
+    "chunk_trailer": (chunked(b"3\r\nabc\r\n0\r\nX-User: evil\r\n\r\n"), [b"/api/x"]),
     "get_body_cl": (get(b"Content-Length: 3") + b"abc", [b"/api/x"]),
     "hdr_high_bytes": (get(b"X-A: \xff\xfe"), [b"/api/x"]),
     "upgrade_h2c": (

@@ -17,7 +17,7 @@ GOOD = [
     (b"3;a=b\r\nabc\r\n0\r\n\r\n", b"abc"),
     (b'3;a="q;\\"\r\n'.replace(b"\r\n", b'";b\r\n') + b"abc\r\n0\r\n\r\n", b"abc"),
     (b"A\r\n0123456789\r\n00\r\n\r\n", b"0123456789"),
-    (b"3\r\nabc\r\n0\r\nContent-Length: 9\r\nX-User: evil\r\n\r\n", b"abc"),
+    (b"3\r\nabc\r\n0\r\nX-Length: 9\r\nX-User: evil\r\n\r\n", b"abc"),
     (b"2\r\n\r\n\r\n1\r\nx\r\n0;e\r\n\r\n", b"\r\nx"),
 ]
 BAD = [
