@@ -70,14 +70,9 @@ async def _end(parts: Parts, notice: LogoutNotice) -> list[Session]:
     ttl_s = max(0.0, notice.expires_at - parts.clock.now()) + _REPLAY_MARGIN_S
     if not await parts.store.acquire(name, holder, ttl_s):
         raise TokenInvalid("jti", "this logout token was used before")
-    # With a sid only that provider session's; a sid is unique within its issuer alone, and sub must agree if it is there.
+    # Both go along where both came: a sid of somebody else ends nothing, and a session whose ID token had no sid still ends.
     try:
-        return await parts.keeper.end_where(
-            issuer=notice.issuer,
-            subject="" if notice.sid else notice.subject,
-            sid=notice.sid,
-            reason=EndReason.BACKCHANNEL,
-        )
+        return await parts.keeper.end_where(issuer=notice.issuer, subject=notice.subject, sid=notice.sid, reason=EndReason.BACKCHANNEL)
     except StoreUnavailable:
         await parts.store.release(name, holder)
         raise
@@ -89,9 +84,7 @@ def _offline(session: Session) -> bool:
     return grant is not None and "offline_access" in grant.scopes
 
 
-def _refuse(
-    parts: Parts, admitted: Admitted, status: int, error: str, *, retry_after_s: int | None = None, **fields: str
-) -> Response:
+def _refuse(parts: Parts, admitted: Admitted, status: int, error: str, *, retry_after_s: int | None = None, **fields: str) -> Response:
     parts.tell(EventKind.BACKCHANNEL_LOGOUT_REFUSED, admitted, error, fields=fields)
     answer = json_answer({"error": error}, status)
     if retry_after_s is not None:

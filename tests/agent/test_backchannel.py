@@ -43,6 +43,14 @@ async def test_a_token_with_sid_ends_that_providers_session_alone(world: World, 
     assert ends.session is None and stays.session is not None and elsewhere.session is not None
 
 
+@pytest.mark.row("BCLO-10")
+async def test_a_sid_of_somebody_else_ends_nothing_and_a_session_that_never_had_one_ends(world: World) -> None:
+    hers, without = world.keeper.add("a", sid="s1", subject="bob"), world.keeper.add("b", sid="")
+    world.client.notice = dataclasses.replace(SUB_ONLY, sid="s1")
+    assert (await post(world)).status_code == 200
+    assert hers.session is not None and without.session is None
+
+
 @pytest.mark.row("BCLO-11")
 async def test_a_token_that_matches_nobody_is_a_success_too(world: World) -> None:
     world.client.notice = SUB_ONLY

@@ -201,7 +201,10 @@ class FakeKeeper:
 
 
 def _fits(session: Session, wish: dict[str, Any]) -> bool:
-    return session.issuer == wish["issuer"] and (session.sid == wish["sid"] if wish["sid"] else session.subject == wish["subject"])
+    """As the keeper's index decides: with both, the person's sessions with that sid and those that never had one."""
+    if session.issuer != wish["issuer"] or (wish["subject"] and session.subject != wish["subject"]):
+        return False
+    return not wish["sid"] or session.sid == wish["sid"] or (bool(wish["subject"]) and not session.sid)
 
 
 class FakeDesk:
