@@ -14,8 +14,9 @@ from bff.policy.return_path import safe_return
 
 Pairs = Sequence[tuple[str, str]]
 
+MAX_RETURN_CHARS = 1024
+
 _MAX_FIELDS = 32
-_MAX_RETURN_CHARS = 1024
 _PROMPTS = frozenset({"none", "login", "consent", "select_account", "create"})
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _LOCALES = re.compile(r"[A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8})*( [A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8})*){0,9}")
@@ -91,7 +92,7 @@ def read_login(
 
 def _read_return(value: str | None, prefix: str, default: str) -> str:
     # Judged whole: a value that is cut first and judged then is how R4 happened. It must also fit its cookie.
-    if value is not None and len(value) > _MAX_RETURN_CHARS:
+    if value is not None and len(value) > MAX_RETURN_CHARS:
         raise ParameterError("return_to", "return_to is too long.")
     return safe_return(value, prefix=prefix) or default
 

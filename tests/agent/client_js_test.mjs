@@ -119,11 +119,14 @@ test("no answer is no sign-out", async () => {
 
 test("logout posts, forgets, and goes where the server says", async () => {
   const bff = build();
-  answers = [user("a"), new Response('{"logout_url":"https://id.test/end"}')];
+  answers = [user("a"), new Response('{"logout_url":"https://id.test/end"}'), new Response('{"logout_url":"/bye"}')];
   await bff.user();
   await bff.logout();
   assert.equal(calls[1][1].method, "POST");
+  assert.equal(calls[1][0], "/bff/logout");
   assert.deepEqual(visited, ["https://id.test/end"]);
   assert.equal(bff.getSnapshot().status, "anonymous");
+  assert.equal(await bff.logout({ follow: false, returnTo: "/bye" }), "/bye");
+  assert.equal(calls[2][0], "/bff/logout?return_to=%2Fbye");
   bff.close();
 });

@@ -158,6 +158,29 @@ async def test_a_provider_without_end_session_leads_to_our_own_page(world: World
     assert (await answer.get_json()) == {"logout_url": "/"}
 
 
+@pytest.mark.row("RPLO-2", "RPLO-3", "REDIR-2")
+@pytest.mark.parametrize(
+    ("query", "lands_on"),
+    [
+        ("return_to=/bye%3Fx%3D1", "/bye?x=1"),
+        ("", "/"),
+        ("return_to=", "/"),
+        ("return_to=https://evil.test/", "/"),
+        ("return_to=//evil.test", "/"),
+        ("return_to=/bff/login", "/"),
+        ("return_to=/a&return_to=/b", "/"),
+        ("return_to=%ff", "/"),
+        (f"return_to=/{'a' * 1100}", "/"),
+    ],
+)
+async def test_logout_leads_back_to_a_page_of_ours_and_no_wish_stands_in_its_way(world: World, query: str, lands_on: str) -> None:
+    answer = await world.ask("POST", f"/bff/logout?{query}", live=world.keeper.add("a"), page=False)
+    assert (await answer.get_json())["logout_url"] == f"https://id.test/end?state=logout-state.{lands_on}.signed"
+    assert world.client.logout_calls[0]["post_logout_redirect_uri"] == "https://app.example.test/"
+    again = await world.ask("POST", f"/bff/logout?{query}", page=False)
+    assert await again.get_json() == {"logout_url": lands_on}
+
+
 @pytest.mark.row("SESS-14")
 async def test_a_logout_that_could_not_end_the_session_says_so_and_keeps_the_cookie(world: World) -> None:
     live = world.keeper.add("a")

@@ -184,9 +184,13 @@ export function createBff({ base, csrfHeader = "X-CSRF", onSignedOut, onStepUp }
     location.assign(loginUrl({ returnTo, acrValues, maxAge: maxAge ?? undefined, scope }));
   }
 
-  /** End the session here, then at the provider. `follow: false` returns the provider's address instead of going there. */
-  async function logout({ follow = true } = {}) {
-    const response = await fetch(`${root}/logout`, {
+  /**
+   * End the session here, then at the provider, and come back to `returnTo`. `follow: false` returns the provider's address
+   * instead of going there.
+   */
+  async function logout({ follow = true, returnTo } = {}) {
+    const query = returnTo === undefined ? "" : `?${new URLSearchParams({ return_to: returnTo })}`;
+    const response = await fetch(`${root}/logout${query}`, {
       method: "POST",
       headers: { accept: "application/json", [csrfHeader]: "1" },
       credentials: "same-origin",
