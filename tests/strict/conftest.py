@@ -11,8 +11,8 @@ import pytest
 from tests.harness.background import Background
 from tests.harness.browser import Browser, Page
 from tests.harness.http import Address, Answer
-from tests.harness.upstream import RecordingUpstream
 from tests.harness.world import World, build_world
+from tests.strict.hostile import HostileUpstream
 
 
 @dataclass(slots=True)
@@ -20,7 +20,7 @@ class Stage:
     """``cookie``: Ada's Cookie header value. ``host``: the Host header's."""
 
     world: World
-    upstream: RecordingUpstream
+    upstream: HostileUpstream
     cookie: str
     ben: Browser
 
@@ -36,7 +36,7 @@ class Stage:
         return [seen.target for seen in self.upstream.seen]
 
 
-def routes_to(upstream: RecordingUpstream) -> list[dict[str, object]]:
+def routes_to(upstream: HostileUpstream) -> list[dict[str, object]]:
     base = upstream.url
     return [
         {"path": "/x", "upstream": f"{base}/x", "token": "none"},
@@ -56,7 +56,7 @@ def background() -> Iterator[Background]:
 
 @pytest.fixture(scope="session")
 def shared_stage(tmp_path_factory: pytest.TempPathFactory, background: Background) -> Iterator[Stage]:
-    upstream = RecordingUpstream(background).start()
+    upstream = HostileUpstream(background).start()
     config = {"routes": routes_to(upstream), "log": {"level": "warning", "format": "json"}}
     world = build_world(tmp_path_factory.mktemp("strict"), background, config=config)
     ada = asyncio.run(world.signed_in("ada"))
