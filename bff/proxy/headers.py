@@ -26,7 +26,7 @@ _LENGTH_EXPECTED: Final = frozenset({"POST", "PUT", "PATCH"})
 
 # Fields that would act beyond this one answer (RESP-5, RESP-6), that steer a front proxy or a shared cache around our rules
 # (X-Accel-Redirect reads files at nginx; CDN-Cache-Control outranks Cache-Control), or that we state ourselves.
-_NEVER_RETURN: Final = HOP_BY_HOP | frozenset(
+NEVER_RETURN: Final = HOP_BY_HOP | frozenset(
     {b"content-length", b"strict-transport-security", b"clear-site-data", b"service-worker-allowed", b"alt-svc", b"refresh", b"nel",
      b"report-to", b"reporting-endpoints", b"server", b"x-powered-by", b"x-aspnet-version", b"x-aspnetmvc-version", b"x-generator",
      b"x-runtime", b"via", b"dpop-nonce", b"set-cookie2", b"public-key-pins", b"public-key-pins-report-only", b"expect-ct",
@@ -34,7 +34,7 @@ _NEVER_RETURN: Final = HOP_BY_HOP | frozenset(
      b"x-lighttpd-send-file", b"timing-allow-origin", b"origin-agent-cluster", b"proxy-authentication-info", b"authentication-info",
      b"speculation-rules", b"set-login", b"critical-ch", b"accept-ch"}
 )  # fmt: skip
-_NEVER_RETURN_PREFIXES: Final = (b"access-control-", b"x-accel-", b"bff-", b"secure-session-", b"sec-session-")
+NEVER_RETURN_PREFIXES: Final = (b"access-control-", b"x-accel-", b"bff-", b"secure-session-", b"sec-session-")
 _SPECIAL: Final = frozenset({b"set-cookie", b"location", b"content-location", b"cache-control", b"vary", b"www-authenticate"})
 
 _PROMPTING: Final = (b"basic", b"digest", b"ntlm", b"negotiate", b"hoba", b"mutual", b"scram", b"kerberos")
@@ -84,7 +84,7 @@ def outbound_head(admitted: Admitted, *, rules: HeaderRules, websocket_key: byte
     if passing:
         parts.append(b"\r\n".join(passing) + b"\r\n")
     if admitted.route.forward_cookies and facts.cookies:
-        parts.append(_cookie_line(_foreign_cookies(facts, admitted.route, rules)))
+        parts.append(_cookie_line(foreign_cookies(facts, admitted.route, rules)))
     if admitted.credential is not None:
         parts.append(b"Authorization: " + admitted.credential.authorization + b"\r\n")
     parts.append(rules.common_out)
@@ -125,7 +125,7 @@ def _fewer_forwards(facts: Facts) -> Iterable[bytes]:
             yield b"Max-Forwards: %d" % max(int(value[:9]) - 1, 0)
 
 
-def _foreign_cookies(facts: Facts, route: Route, rules: HeaderRules) -> list[str]:
+def foreign_cookies(facts: Facts, route: Route, rules: HeaderRules) -> list[str]:
     """Cookies the route asked for, never ours in any spelling, never nameless ones that a server may read as ours (S6, H15)."""
     allowed = route.forward_cookies
     return [
@@ -184,7 +184,7 @@ def response_head(head: ResponseHead, admitted: Admitted, *, rules: HeaderRules,
         lower = name.lower()
         if lower in _SPECIAL:
             special.append((lower, value))
-        elif lower not in _NEVER_RETURN and not lower.startswith(_NEVER_RETURN_PREFIXES) and lower not in named:
+        elif lower not in NEVER_RETURN and not lower.startswith(NEVER_RETURN_PREFIXES) and lower not in named:
             kept.append(name + b": " + value + b"\r\n")
     kept.extend(_special_lines(special, head, admitted, rules))
     kept.append(_PROXIED)

@@ -64,7 +64,7 @@ HOP_BY_HOP: Final = frozenset(
 
 # What no API may hear from a browser: framing and hops (rebuilt), credentials (ours), origin data (ours to judge, REQH-13), who the
 # user is (only we say so: REQH-6, H1, H4), where the request came from (rebuilt: REQH-7, H2), and method overrides (ROUTE-3).
-_NEVER_PASS: Final = HOP_BY_HOP | frozenset(
+NEVER_PASS: Final = HOP_BY_HOP | frozenset(
     {b"host", b"content-length", b"expect", b"cookie", b"cookie2", b"authorization", b"dpop", b"origin", b"referer", b"max-forwards",
      b"x-request-id", b"forwarded", b"x-real-ip", b"true-client-ip", b"client-ip", b"x-client-ip", b"x-cluster-client-ip",
      b"cf-connecting-ip", b"fastly-client-ip", b"x-envoy-external-address", b"client-cert", b"client-cert-chain", b"proxy", b"bff-handoff",
@@ -73,7 +73,7 @@ _NEVER_PASS: Final = HOP_BY_HOP | frozenset(
      b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-rewrite-url", b"x-host", b"x-scheme", b"x-user",
      b"sm-user", b"x-consumer-id", b"x-consumer-username", b"x-client-cert", b"purpose"}
 )  # fmt: skip
-_NEVER_PASS_PREFIXES: Final = (
+NEVER_PASS_PREFIXES: Final = (
     b"sec-", b"x-forwarded", b"x-original-", b"x-auth-", b"x-user-", b"x-remote-", b"x-authenticated", b"x-credential", b"x-ssl-", b"ssl-",
     b"x-client-cert-", b"x-jwt", b"x-oidc", b"oidc-", b"x-amzn-oidc-", b"x-goog-authenticated-", b"x-goog-iap-", b"x-ms-client-principal",
     b"x-ms-token-", b"x-pomerium-", b"x-vouch-", b"x-authentik-", b"cf-access-", b"tailscale-user-", b"proxy-", b"access-control-request-",
@@ -129,7 +129,7 @@ class LineMemo(Generic[T]):
 def may_pass(name: bytes) -> bool:
     """True if an API may see a field of this lower-case name. A dot counts as a dash: some servers fold both (H1)."""
     name = name.replace(b".", b"-").replace(b"_", b"-")
-    return name not in _NEVER_PASS and not name.startswith(_NEVER_PASS_PREFIXES)
+    return name not in NEVER_PASS and not name.startswith(NEVER_PASS_PREFIXES)
 
 
 class LineReader:
