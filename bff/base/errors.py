@@ -96,6 +96,9 @@ class ProviderMisbehaved(ProviderError):
     code = "provider_misbehaved"
 
 
+_PERSON_NEEDED = frozenset({"interaction_required", "login_required", "consent_required", "mfa_required"})
+
+
 class GrantRefused(ProviderError):
     """An OAuth error answer (RFC 6749 §5.2). ``error`` is the code the provider sent, checked against its grammar."""
 
@@ -104,6 +107,11 @@ class GrantRefused(ProviderError):
     def __init__(self, error: str, detail: str = "") -> None:
         super().__init__(detail or error)
         self.error = error
+
+    @property
+    def needs_person(self) -> bool:
+        """True if only the person can help, at the provider: OIDC Core §3.1.2.6, which some providers answer at a refresh too."""
+        return self.error in _PERSON_NEEDED
 
 
 class GrantRevoked(GrantRefused):

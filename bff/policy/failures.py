@@ -13,9 +13,10 @@ from bff.base.errors import (
     StoreUnavailable,
     UpstreamError,
 )
-from bff.policy.verdict import Refusal
+from bff.policy.verdict import Refusal, StepUp
 
 _ENDED = Refusal(401, "unauthenticated", "The session has ended.", clear_cookie=True)
+_SEE_PROVIDER = Refusal(401, "step_up_required", "The sign-in service asks for you again.", step_up=StepUp())
 
 
 def refuse_failure(error: BffError) -> Refusal:
@@ -31,6 +32,8 @@ def refuse_failure(error: BffError) -> Refusal:
     if isinstance(error, ProviderUnavailable):
         wish = error.retry_after_s
         return Refusal(503, error.code, error.public, retry_after_s=5 if wish is None else min(max(int(wish), 1), 300))
+    if isinstance(error, GrantRefused) and error.needs_person:
+        return _SEE_PROVIDER
     if isinstance(error, GrantRefused):
         return Refusal(502, error.code, "The sign-in service gave no token for this route.")
     if isinstance(error, ProviderError | UpstreamError):

@@ -9,6 +9,7 @@ from bff.base.clock import Clock
 
 BOUND = 10_000
 LONGEST_WISH_S = 300.0
+_NEVER = (0, 0.0, "")
 
 
 class Backoff:
@@ -20,21 +21,25 @@ class Backoff:
         self._clock = clock
         self._first_s = first_s
         self._most_s = most_s
-        self._failures: dict[Hashable, tuple[int, float]] = {}
+        self._failures: dict[Hashable, tuple[int, float, str]] = {}
 
     def wait_s(self, key: Hashable) -> float:
         """Seconds until the next try may be made; 0 when it may be now."""
-        _, until = self._failures.get(key, (0, 0.0))
+        _, until, _ = self._failures.get(key, _NEVER)
         return max(0.0, until - self._clock.monotonic())
 
-    def failed(self, key: Hashable, retry_after_s: float | None = None) -> float:
+    def because(self, key: Hashable) -> str:
+        """The reason noted with the last failure, "" without one."""
+        return self._failures.get(key, _NEVER)[2]
+
+    def failed(self, key: Hashable, retry_after_s: float | None = None, *, because: str = "") -> float:
         """Note a failure; the provider's wish counts where it is longer (up to 5 minutes). Returns the wait in seconds."""
-        count = self._failures.pop(key, (0, 0.0))[0] + 1
+        count = self._failures.pop(key, _NEVER)[0] + 1
         wait_s = min(self._most_s, self._first_s * 2.0 ** min(count - 1, 30))
         wait_s = max(wait_s * (0.5 + secrets.randbelow(1001) / 2000), min(retry_after_s or 0.0, LONGEST_WISH_S))
         if len(self._failures) >= BOUND:
             del self._failures[next(iter(self._failures))]
-        self._failures[key] = (count, self._clock.monotonic() + wait_s)
+        self._failures[key] = (count, self._clock.monotonic() + wait_s, because)
         return wait_s
 
     def succeeded(self, key: Hashable) -> None:

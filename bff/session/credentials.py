@@ -131,7 +131,8 @@ class CredentialDesk:
         """A credential for one call: fresh; or the old one while it lives, when the provider cannot be asked.
 
         ProviderUnavailable (with a wait), GrantRevoked (the session has ended), SessionGone, GrantRefused (the route asks
-        for what the provider does not give), StoreUnavailable. A cancelled caller leaves the renewal running.
+        for what the provider does not give, or the provider wants to see the person), StoreUnavailable. A cancelled caller
+        leaves the renewal running.
         """
         user = None if live is None or token == "client" else _alive(live)  # noqa: S105
         ready = self.at_hand(user, token=token, audience=audience, scopes=scopes)
@@ -197,7 +198,7 @@ class CredentialDesk:
                 return await self._last_use(live, session, audience)
             wait_s = self._backoff.wait_s((live.key, audience))
             if wait_s > 0:
-                return self._fallback(session, audience, stale, ProviderUnavailable("backing off", retry_after_s=wait_s))
+                return self._fallback(session, audience, stale, _still(self._backoff.because((live.key, audience)), wait_s))
             return await self._renew_alone(live, audience, stale)
 
     async def _renew_alone(self, live: Live, audience: str, stale: bytes) -> Credential:
@@ -309,10 +310,10 @@ class CredentialDesk:
         if isinstance(error, ProviderUnavailable):
             self._breaker.failed()
             wish_s = error.retry_after_s
-        wait_s = self._backoff.failed((live.key, audience), wish_s)
-        if isinstance(error, GrantRefused) and error.error in ROUTE_FAULTS:
-            return self._fallback(session, audience, stale, error)
-        return self._fallback(session, audience, stale, ProviderUnavailable(error.detail, retry_after_s=wait_s))
+        refused = error.error if isinstance(error, GrantRefused) and (error.needs_person or error.error in ROUTE_FAULTS) else ""
+        wait_s = self._backoff.failed((live.key, audience), wish_s, because=refused)
+        told = error if refused else ProviderUnavailable(error.detail, retry_after_s=wait_s)
+        return self._fallback(session, audience, stale, told)
 
     async def _last_use(self, live: Live, session: Session, audience: str) -> Credential:
         """Without a refresh token: a token is used to its end, and the session ends with it (SESS-8)."""
@@ -341,6 +342,11 @@ class CredentialDesk:
     def _tell(self, kind: EventKind, session: Session, outcome: str, audience: str) -> None:
         name, subject = self._keeper.names_of(session)
         self._probe(Event(kind, outcome=outcome, session=name, subject=subject, fields={"audience": audience}))
+
+
+def _still(refused: str, wait_s: float) -> ProviderError:
+    """What failed a moment ago and is not tried again yet: the same answer, so that nobody sees it change for no reason."""
+    return GrantRefused(refused) if refused else ProviderUnavailable("backing off", retry_after_s=wait_s)
 
 
 def _alive(live: Live) -> Session:

@@ -11,6 +11,7 @@ CASES: list[tuple[errors.BffError, int, str]] = [
     (errors.ProviderUnavailable("tcp reset"), 503, "provider_unavailable"),
     (errors.ProviderMisbehaved("html"), 502, "provider_misbehaved"),
     (errors.GrantRefused("invalid_target"), 502, "grant_refused"),
+    (errors.GrantRefused("interaction_required"), 401, "step_up_required"),
     (errors.GrantRevoked("invalid_grant"), 401, "unauthenticated"),
     (errors.SessionGone("gone"), 401, "unauthenticated"),
     (errors.SealBroken("tag"), 401, "unauthenticated"),
@@ -38,6 +39,7 @@ def test_nobody_is_logged_out_because_something_behind_us_is_down() -> None:
         errors.ProviderUnavailable(),
         errors.ProviderMisbehaved(),
         errors.GrantRefused("invalid_target"),
+        errors.GrantRefused("mfa_required"),
     ):
         assert not refuse_failure(error).clear_cookie
     for gone in (errors.SessionGone(), errors.GrantRevoked("invalid_grant"), errors.SealBroken()):

@@ -744,6 +744,21 @@ async def test_many_audiences_at_once_never_redeem_one_refresh_token_twice(world
     assert sorted(world.provider.audiences) == audiences
 
 
+@pytest.mark.row("TOKEN-9", "F14")
+@pytest.mark.parametrize("error", ["interaction_required", "mfa_required", "consent_required", "login_required"])
+async def test_a_provider_that_wants_to_see_the_person_is_told_so_each_time_and_the_session_stays(plain: World, error: str) -> None:
+    live, _ = await plain.sign_in()
+    plain.clock.advance(LIFE_S + 1)
+    plain.provider.failures = [GrantRefused(error)]
+    for _ in range(2):
+        with pytest.raises(GrantRefused) as caught:
+            await user(plain, live)  # type: ignore[misc]
+        assert caught.value.needs_person
+    assert len(plain.provider.redeemed) == 1 and live.session is not None
+    plain.clock.advance(2)
+    assert (await user(plain, live)).authorization  # type: ignore[misc]
+
+
 @pytest.mark.row("TOKEN-9")
 @pytest.mark.parametrize("error", ["invalid_target", "invalid_scope"])
 async def test_an_audience_the_provider_refuses_is_that_routes_fault_alone(plain: World, error: str) -> None:
