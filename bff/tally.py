@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from bff.observe.access import AccessLog, count_requests
@@ -20,17 +21,24 @@ class Tally:
         self._metrics = metrics
         self._access = access
         self._passed_on: dict[Lane, tuple[list[int], float]] = {}
+        self._gathered: Counter[tuple[str, str, int]] = Counter()
         self.count_connections: Callable[[], tuple[int, int]] = nobody
 
-    def take(self, records: Sequence[AccessRecord], lanes: Sequence[Lane]) -> None:
-        """One tick's worth."""
-        for (route, method, status), count in count_requests(records).items():
+    def take(self, records: Sequence[AccessRecord], lanes: Sequence[Lane] | None) -> None:
+        """Write some records; with ``lanes`` (all of them) tell the metrics what has gathered."""
+        self._gathered.update(count_requests(records))
+        if self._access is not None:
+            self._access.write(records)
+        if lanes is not None:
+            self._tell(lanes)
+
+    def _tell(self, lanes: Sequence[Lane]) -> None:
+        gathered, self._gathered = self._gathered, Counter()
+        for (route, method, status), count in gathered.items():
             self._metrics.add_requests(route, method, status, count)
         for lane in lanes:
             self._pass_on(lane)
         self._metrics.set_in_flight(*self.count_connections())
-        if self._access is not None:
-            self._access.write(records)
         self._passed_on = {lane: seen for lane, seen in self._passed_on.items() if lane in lanes}
 
     def _pass_on(self, lane: Lane) -> None:

