@@ -50,7 +50,8 @@ class Wire:
         self._clock: Clock = clock or SystemClock()
         self._client = httpx.AsyncClient(
             verify=_build_tls(ca_file, client_cert_file, client_key_file),
-            timeout=httpx.Timeout(timeout_s, connect=min(connect_timeout_s, timeout_s)),
+            # Only the connection has a limit of its own: the deadline of the whole exchange bounds the rest.
+            timeout=httpx.Timeout(None, connect=min(connect_timeout_s, timeout_s)),
             limits=httpx.Limits(max_connections=64, max_keepalive_connections=8, keepalive_expiry=_KEEP_ALIVE_S),
             follow_redirects=False,
             trust_env=False,

@@ -24,20 +24,31 @@ class FormPost:
     url: str
     form: Sequence[tuple[str, str]] = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
+    timeout_s: float | None = None
 
 
 Exchange = Generator[FormPost, Answer, JsonObject]
 
 
-def build_post(url: str, form: Sequence[tuple[str, str]], proof: ClientProof) -> FormPost:
+def build_post(url: str, form: Sequence[tuple[str, str]], proof: ClientProof, *, timeout_s: float | None = None) -> FormPost:
     present = {name for name, _ in form}  # a pushed request names its client_id already (RFC 9126 §2.1)
     added = [pair for pair in proof.form if pair[0] not in present]
-    return FormPost(url=url, form=(*form, *added), headers=proof.headers)
+    return FormPost(url=url, form=(*form, *added), headers=proof.headers, timeout_s=timeout_s)
 
 
-def exchange(what: str, url: str, form: Sequence[tuple[str, str]], prove: Prove, *, good: Collection[int] = (200,)) -> Exchange:
-    """Yields the request, returns the success document; the failures are those of answers.read_form_answer."""
-    answer = yield build_post(url, form, prove())
+def exchange(
+    what: str,
+    url: str,
+    form: Sequence[tuple[str, str]],
+    prove: Prove,
+    *,
+    good: Collection[int] = (200,),
+    timeout_s: float | None = None,
+) -> Exchange:
+    """Yields the request, returns the success document; the failures are those of answers.read_form_answer.
+
+    ``timeout_s`` is how long the answer may take, where the wire's own limit is too short."""
+    answer = yield build_post(url, form, prove(), timeout_s=timeout_s)
     return read_form_answer(answer, what, good=good)
 
 

@@ -34,6 +34,10 @@ from bff.oauth.jsontext import JsonObject
 from bff.oauth.types import ClientIdentity, Identity, IdTokenRules, LogoutNotice, PendingLogin, Provider, TokenSet
 from bff.oauth.userinfo import add_user_claims
 
+REFRESH_TIMEOUT_S = 30.0
+"""A refresh is waited for longer than anything else: who gives up on a provider that rotates has lost the refresh token that is
+on its way, and with it the session (F2, F6). Callers wait less long (bff.session.credentials) and leave it running."""
+
 
 class OAuthClient:
     """A confidential client of one provider. Holds nothing of any user; its only state is one breaker per endpoint.
@@ -151,7 +155,7 @@ class OAuthClient:
             raise TokenInvalid("iss", "the session is of another provider")
         provider = await self.provider()
         form = grants.refresh_form(refresh_token, audience or self._own_resource, scopes)
-        tokens = await self._token(provider, form, "refresh")
+        tokens = await self._token(provider, form, "refresh", timeout_s=REFRESH_TIMEOUT_S)
         if not tokens.id_token:
             return tokens, None
         identity = await self._identify_again(tokens, subject=subject, auth_time=auth_time, nonce=nonce)
@@ -215,14 +219,21 @@ class OAuthClient:
             known = refused.error if isinstance(refused, GrantRevoked) else None
             raise LoginFailed(LoginReason.INCOMPLETE, f"the code was refused: {refused.error}", oauth_error=known) from None
 
-    async def _token(self, provider: Provider, form: grants.Form, what: str) -> TokenSet:
-        document = await self._post(provider, provider.token_endpoint, form, what)
+    async def _token(self, provider: Provider, form: grants.Form, what: str, *, timeout_s: float | None = None) -> TokenSet:
+        document = await self._post(provider, provider.token_endpoint, form, what, timeout_s=timeout_s)
         return grants.read_token_set(document, now=self._clock.now())
 
     async def _post(
-        self, provider: Provider, url: str, form: Sequence[tuple[str, str]], what: str, *, good: tuple[int, ...] = (200,)
+        self,
+        provider: Provider,
+        url: str,
+        form: Sequence[tuple[str, str]],
+        what: str,
+        *,
+        good: tuple[int, ...] = (200,),
+        timeout_s: float | None = None,
     ) -> JsonObject:
-        return await self._drive(exchange(what, url, form, lambda: self._authenticator.prove(provider), good=good))
+        return await self._drive(exchange(what, url, form, lambda: self._authenticator.prove(provider), good=good, timeout_s=timeout_s))
 
     async def _drive(self, steps: Exchange) -> JsonObject:
         """Carry an exchange's requests to the wire and its answers back."""
@@ -241,7 +252,7 @@ class OAuthClient:
         breaker = self._breakers.setdefault(request.url, Breaker(clock=self._clock))
         breaker.enter()
         try:
-            answer = await self._wire.post_form(request.url, request.form, headers=request.headers)
+            answer = await self._wire.post_form(request.url, request.form, headers=request.headers, timeout_s=request.timeout_s)
         except ProviderUnavailable:
             breaker.failed(None)
             raise
