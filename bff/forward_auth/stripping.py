@@ -73,8 +73,8 @@ ANSWER_NAMES: Final = tuple(
     sorted(
         {name.decode() for name in NEVER_RETURN - HOP_BY_HOP - {b"content-length"}}
         | {"set-cookie", "www-authenticate"}
-        | {f"access-control-{name}" for name in "allow-origin allow-credentials allow-methods allow-headers max-age expose-headers".split()}
-        | {"bff-error", "bff-status", "bff-problem"}
+        | {f"access-control-{name}" for name in ("allow-origin", "allow-credentials", "allow-methods", "allow-headers", "max-age")}
+        | {"access-control-expose-headers", "bff-error", "bff-status", "bff-problem"}
     )
 )
 """Headers of an API's answer that never reach a browser (RESP-2, RESP-4 to 6)."""

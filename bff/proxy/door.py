@@ -138,6 +138,8 @@ class Door(asyncio.Protocol):
         if plan is not None and plan.edge is self.edge and plan.good_at(house.now()):
             self._begin(house.next_id(), block).go_again(plan)
             return
+        if house.asked is not None and house.asked.take(self, block):
+            return
         facts = house.reader.read(block, self.edge)
         if isinstance(facts, Refusal):
             self.refuse(facts)

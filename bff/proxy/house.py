@@ -76,6 +76,12 @@ class Judge(Protocol):
     async def judge(self, facts: Facts) -> Verdict: ...
 
 
+class Asked(Protocol):
+    """Forward-auth, as the door sees it: True if the head is a front proxy's question, which it then answers on this door."""
+
+    def take(self, door: Door, block: bytes) -> bool: ...
+
+
 Sink = Callable[[Sequence[AccessRecord], Sequence[Lane] | None], None]
 """Gets the records since the last call; a few times a second every lane as well, else None (their counters only grow). Must be quick."""
 
@@ -111,6 +117,7 @@ class DoorHouse:
         touch: Callable[[Live], None] = lambda live: None,
         believes: Callable[[Live], bool] = always,
         sink: Sink = no_sink,
+        asked: Asked | None = None,
     ) -> None:
         self.gatekeeper = gatekeeper
         self.pool = pool
@@ -131,6 +138,7 @@ class DoorHouse:
         self.doors: set[Door] = set()
         self.lanes: dict[str, Lane] = {}
         self.refused_unread: dict[str, int] = {}
+        self.asked = asked
         self._touch = touch
         self._believes = believes
         self._sink = sink
@@ -242,6 +250,12 @@ class DoorHouse:
         if target is not None and plan.keep_alive and not facts.websocket and not admitted.set_cookies:
             plan.replies = way.bodiless if facts.method == "HEAD" else way.replies
         return plan
+
+    def account(self, admitted: Admitted, edge: Edge) -> Plan:
+        """A plan that is never sent: the front proxy that asked forwards the request itself. For metrics and access log."""
+        lane = self._lane(admitted.route)
+        way = self._way(lane, None if admitted.target is None else admitted.target.upstream)
+        return Plan(admitted, edge, way.origin, (b"", b""), lane, Seat())
 
     def remember(self, block: bytes, plan: Plan) -> None:
         """Keep a plan for the same bytes to come, if using it again is safe: an API's, with a body of known length or none."""
