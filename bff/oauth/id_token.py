@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bff.base.errors import TokenInvalid
-from bff.oauth.claims import check_audience, check_issuer, check_subject, check_window, find_text, find_time
+from bff.oauth.claims import MAX_TIME, check_audience, check_issuer, check_subject, check_window, find_text, find_time
 from bff.oauth.jose import CompactJws, check_typ, encode_base64url, read_compact
 from bff.oauth.jsontext import JsonObject
 from bff.oauth.types import Identity, IdTokenRules, PendingLogin
@@ -16,7 +16,7 @@ from bff.oauth.types import Identity, IdTokenRules, PendingLogin
 ID_TOKEN_TYPES: Final = frozenset({"", "jwt"})
 PROTOCOL_CLAIMS: Final = frozenset(
     {"iss", "sub", "aud", "azp", "exp", "iat", "nbf", "jti", "nonce", "at_hash", "c_hash", "s_hash"}
-    | {"sid", "acr", "amr", "auth_time", "events", "cnf"}
+    | {"sid", "acr", "amr", "auth_time", "events", "cnf", "session_expiry"}
 )
 """Claims that steer the protocol: UserInfo can not change them."""
 
@@ -75,6 +75,7 @@ def check_id_token(jws: CompactJws, rules: IdTokenRules, expected: Expectation, 
         amr=_find_amr(claims),
         auth_time=None if auth_time is None else int(auth_time),
         claims=dict(claims),
+        session_expires_at=_find_session_end(claims, expected.now),
     )
     check_strength(identity, expected, leeway_s=rules.leeway_s)
     return identity
@@ -132,6 +133,17 @@ def _check_hash(claims: JsonObject, name: str, text: str, alg: str) -> None:
     value = claims[name]
     if not isinstance(value, str) or not hmac.compare_digest(value.encode(), half_hash(text, alg).encode()):
         raise TokenInvalid(name, f"{name} does not match")
+
+
+def _find_session_end(claims: JsonObject, now: float) -> float | None:
+    """``session_expiry`` (IPSIE SL1 draft); a value that is no time is none, as in a draft. One that has passed must not become a
+    session (SESS-9)."""
+    value = claims.get("session_expiry")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_TIME:
+        return None
+    if value <= now:
+        raise TokenInvalid("session_expiry", "the provider's session is over")
+    return float(value)
 
 
 def _find_acr(claims: JsonObject) -> str:

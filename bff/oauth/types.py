@@ -106,7 +106,10 @@ class TokenSet:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who logged in, from a verified ID token. The user key is (issuer, subject) and nothing else (IDTOKEN-17)."""
+    """Who logged in, from a verified ID token. The user key is (issuer, subject) and nothing else (IDTOKEN-17).
+
+    ``session_expires_at``: when the provider ends its own session, where it says so (SESS-9).
+    """
 
     issuer: str
     subject: str
@@ -115,6 +118,7 @@ class Identity:
     amr: tuple[str, ...] = ()
     auth_time: int | None = None
     claims: Mapping[str, Any] = field(default_factory=dict)
+    session_expires_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

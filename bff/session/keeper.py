@@ -102,7 +102,8 @@ class Keeper:
                 replaced(old)
         now, asked_at = self._clock.now(), self._clock.monotonic()
         longest_s = self._max_s if tokens.session_max_s is None else min(self._max_s, max(0.0, tokens.session_max_s))
-        ticket = build_ticket(now + longest_s)
+        ends_at = now + longest_s
+        ticket = build_ticket(ends_at if identity.session_expires_at is None else min(ends_at, identity.session_expires_at))
         session = build_session(ticket, identity, tokens, scopes=scopes, claims=self.allowed(identity.claims), now=now)
         live = self._new_live(ticket, session, seen_at=now, checked_at=asked_at)
         await self._store.insert(seal_record(session, half=ticket.half, ring=self._ring, seen_at=now))

@@ -65,8 +65,10 @@ class Renewal:
 
     def _identified(self, session: Session, identity: Identity) -> Session:
         """S7: claims are replaced as a whole, so a group that was taken away is gone with this answer."""
+        ends_at = identity.session_expires_at
         return replace(
             session,
+            expires_at=session.expires_at if ends_at is None else min(session.expires_at, ends_at),
             claims=session.claims if self.claims is None else self.claims,
             acr=identity.acr or session.acr,
             amr=identity.amr or session.amr,

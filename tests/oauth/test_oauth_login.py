@@ -316,6 +316,19 @@ async def test_an_older_login_than_asked_is_not_accepted(world: World) -> None:
         assert caught.value.rule == "max_age"
 
 
+@pytest.mark.row("SESS-9")
+async def test_the_providers_own_session_end_is_read_and_one_that_has_passed_signs_nobody_in(world: World) -> None:
+    now = int(world.clock.now())
+    _, identity = await finish(world, {"session_expiry": now + 600})
+    assert identity.session_expires_at == now + 600
+    for unusable in (REMOVE, None, "600", True, 0, -5, 1.5, now * 1000, {}):
+        _, identity = await finish(world, {"session_expiry": unusable})
+        assert identity.session_expires_at is None, unusable
+    with pytest.raises(TokenInvalid) as caught:
+        await finish(world, {"session_expiry": now})
+    assert caught.value.rule == "session_expiry"
+
+
 @pytest.mark.row("IDTOKEN-13")
 async def test_a_fresh_login_followed_by_a_slow_consent_page_is_still_fresh(world: World) -> None:
     pending, _ = await world.begin(max_age=0)

@@ -702,7 +702,11 @@ async def test_a_refresh_never_moves_the_end_outwards_but_a_hint_may_bring_it_ne
     plain.clock.advance(LIFE_S + 1)
     plain.provider.session_max_s = 600
     await user(plain, live)  # type: ignore[misc]
-    plain.clock.advance(601)
+    end = live.session.expires_at
+    plain.clock.advance(LIFE_S + 1)
+    plain.provider.identity = replace(ALICE, session_expires_at=end - 100)
+    await user(plain, live)  # type: ignore[misc]
+    plain.clock.advance(500 - (LIFE_S + 1))
     assert await plain.keeper.find(value) is None
 
 

@@ -189,6 +189,16 @@ async def test_being_asked_for_is_not_activity(world: World) -> None:
 
 
 @pytest.mark.row("SESS-9")
+async def test_the_session_ends_when_the_provider_said_that_its_own_does(plain: World) -> None:
+    _, value = await plain.sign_in(replace(ALICE, session_expires_at=plain.clock.now() + 600))
+    _, later = await plain.sign_in(replace(ALICE, session_expires_at=plain.clock.now() + 10**9))
+    plain.clock.advance(599)
+    assert await plain.keeper.find(value) is not None
+    plain.clock.advance(1)
+    assert await plain.keeper.find(value) is None and await plain.keeper.find(later) is not None
+
+
+@pytest.mark.row("SESS-9")
 async def test_a_lifetime_hint_of_the_provider_caps_the_session(plain: World) -> None:
     plain.provider.session_max_s = 600
     _, value = await plain.sign_in()
