@@ -16,6 +16,8 @@ from bff.agent.app import build_agent
 from bff.base.clock import Clock
 from bff.base.errors import ConfigError
 from bff.base.events import Probe
+from bff.forward_auth.answer import Rendering
+from bff.forward_auth.inquiry import ForwardAuth
 from bff.manage.app import build_management
 from bff.manage.readiness import Readiness
 from bff.manage.timed import TimedStore
@@ -132,6 +134,7 @@ def build_worker(plan: Plan, *, clock: Clock, log: Logger, write: Callable[[byte
         touch=keeper.touch,
         believes=keeper.believes,
         sink=tally.take,
+        asked=build_forward_auth(plan, ring) if plan.forward_auth.enabled else None,
     )
     readiness = Readiness(keys_loaded=True, provider_known=lambda: directory.known is not None)
     tally.count_connections = lambda: (house.active, len(house.doors))
@@ -173,6 +176,19 @@ def read_ring(plan: Plan) -> KeyRing:
 def build_table(plan: Plan) -> RouteTable:
     """The agent's routes and the configured ones. ConfigError where they contradict each other."""
     return RouteTable(plan.routes, reserved=plan.server.prefix)
+
+
+def build_forward_auth(plan: Plan, ring: KeyRing) -> ForwardAuth:
+    """The endpoint that front proxies ask. Reads the ring anew for each question: rotated keys hold at once."""
+    rendering = Rendering(
+        rules=plan.rules, prefix=plan.server.prefix, https=plan.door.https, clear_cookies=plan.door.clear_cookies
+    )
+    return ForwardAuth(secrets=lambda: forward_auth_secrets(ring), rendering=rendering, identity=plan.forward_auth.identity)
+
+
+def forward_auth_secrets(ring: KeyRing) -> list[str]:
+    """What a front proxy proves itself with, newest first: one for each key, so that a configuration outlives a rotation."""
+    return [index.hex() for index in ring.indexes("forward-auth")]
 
 
 def build_tls(plan: Plan) -> ssl.SSLContext | None:

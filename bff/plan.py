@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bff.agent.options import AgentOptions
@@ -74,6 +74,14 @@ class ServerPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class ForwardAuthPlan:
+    """Whether front proxies may ask, and what they tell APIs of a user besides the token: (header, claim)."""
+
+    enabled: bool = True
+    identity: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     server: ServerPlan
     provider: ProviderPlan
@@ -83,6 +91,7 @@ class Plan:
     door: DoorOptions
     rules: HeaderRules
     routes: tuple[Route, ...]
+    forward_auth: ForwardAuthPlan = field(default_factory=ForwardAuthPlan)
 
 
 class _Packer(pickle.Pickler):

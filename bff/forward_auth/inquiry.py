@@ -35,7 +35,7 @@ _ELSEWHERE: Final = Refusal(404, "route_unknown", "The front proxy would send th
 
 
 class ForwardAuth:
-    """Owner: one worker. Holds no state of its own. ``secrets`` are the values of which any one is good; ``identity`` is (header, claim)."""
+    """Owner: one worker. Holds no state. ``secrets`` are the values of which any one is good; ``identity`` is (header, claim)."""
 
     def __init__(
         self,

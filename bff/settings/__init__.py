@@ -3,12 +3,13 @@
 from bff.settings.checks import find_dangers, find_warnings
 from bff.settings.identity import build_identity
 from bff.settings.load import load_settings
-from bff.settings.model import Cookie, Log, Provider, Server, Session, Settings, Spa
+from bff.settings.model import Cookie, ForwardAuth, Log, Provider, Server, Session, Settings, Spa
 from bff.settings.routes import RouteSettings, build_routes
 from bff.settings.values import Listen, Url
 
 __all__ = [
     "Cookie",
+    "ForwardAuth",
     "Listen",
     "Log",
     "Provider",

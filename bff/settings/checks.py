@@ -12,6 +12,7 @@ from itertools import chain
 from bff.base.clock import SystemClock
 from bff.base.errors import ConfigError
 from bff.policy.routes import METHODS
+from bff.proxy.lines import HOP_BY_HOP
 from bff.session.store import open_store
 from bff.settings import files
 from bff.settings.findings import Finding
@@ -24,6 +25,11 @@ _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+", re.ASCII)
 _ROUTE_PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,=:@-]+/)*(?:[A-Za-z0-9._~!$&'()*+,=:@-]+)?", re.ASCII)
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
+_HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}", re.ASCII)
+_OWN_HEADERS = frozenset(
+    {b"host", b"content-length", b"content-type", b"cookie", b"set-cookie", b"authorization", b"expect", b"origin", b"accept",
+     b"x-request-id", b"cache-control", b"x-accel-expires", b"date", b"server", b"location", b"range", b"via", b"forwarded"}
+)  # fmt: skip
 _AAL2_IDLE_S, _AAL2_MAX_S = 30 * 60, 12 * 3600
 
 
@@ -34,6 +40,7 @@ def check(settings: Settings) -> list[Finding]:
         _check_provider,
         _check_session,
         _check_cookie_and_spa,
+        _check_forward_auth,
         _check_routes,
         files.check,
     )
@@ -167,6 +174,20 @@ def _check_cookie_and_spa(settings: Settings) -> Iterator[Finding]:
         )
     if spa.upstream and _is_ourselves(spa.upstream, settings):
         yield Finding(("spa", "upstream"), "is our own address: requests would go round in circles", "name the development server")
+
+
+def _check_forward_auth(settings: Settings) -> Iterator[Finding]:
+    asked = settings.forward_auth
+    for name in asked.identity_headers:
+        place: Place = ("forward_auth", "identity_headers", name)
+        lower = name.lower().encode("utf-8", "replace")
+        if not _HEADER.fullmatch(name):
+            yield Finding(place, "is not a header name", "use letters, digits and dashes, such as X-User")
+        elif lower in HOP_BY_HOP or lower in _OWN_HEADERS or lower.startswith((b"bff-", b"sec-", b"x-forwarded-", b"access-control-")):
+            yield Finding(place, "names a header that means something else", "choose another name, such as X-User")
+    for key, value in (("door", asked.door), ("listen", asked.listen)):
+        if value is not None and value.kind != "tcp":
+            yield Finding(("forward_auth", key), "is not host:port", 'write "127.0.0.1:8080"')
 
 
 def _check_routes(settings: Settings) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from bff.settings.types import (
     FileName,
     IssuerText,
     ListenText,
+    MaybeListen,
     MaybeUrl,
     Network,
     OriginText,
@@ -25,7 +26,7 @@ from bff.settings.types import (
 )
 from bff.settings.values import Listen, Url, read_url
 
-__all__ = ["Cookie", "Listen", "Log", "Provider", "RouteSettings", "Server", "Session", "Settings", "Spa", "Url"]
+__all__ = ["Cookie", "ForwardAuth", "Listen", "Log", "Provider", "RouteSettings", "Server", "Session", "Settings", "Spa", "Url"]
 
 SigningAlg = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
 
@@ -160,6 +161,23 @@ class Spa(Section):
     """Accept a plain http `upstream` on a host that is not loopback."""
 
 
+class ForwardAuth(Section):
+    """For a front proxy that asks us about each request and sends it to the API itself (`bff front-proxy`, docs/front-proxies.md)."""
+
+    enabled: bool = True
+    """Answer such questions from `server.trusted_proxies`; from anybody else they are unknown paths in any case."""
+    identity_headers: dict[Text, Text] = Field(default_factory=dict)
+    """Request header to claim (or `sub`, `iss`, `sid`, `acr`): what the front proxy tells APIs besides the token."""
+    listen: MaybeListen = None
+    """Where the generated configuration listens; empty: at the port of `public_origin`."""
+    door: MaybeListen = None
+    """Where the front proxy reaches us; empty: `server.listen`."""
+    tls_cert_file: FileName = ""
+    """Certificate chain (PEM) that the generated configuration names, on the front proxy's machine."""
+    tls_key_file: FileName = ""
+    """Private key (PEM) of that certificate."""
+
+
 class Log(Section):
     """What is written to standard output."""
 
@@ -187,6 +205,7 @@ class Settings(Section):
     cookie: Cookie = Field(default_factory=Cookie)
     spa: Spa = Field(default_factory=Spa)
     routes: tuple[RouteSettings, ...] = ()
+    forward_auth: ForwardAuth = Field(default_factory=ForwardAuth)
     log: Log = Field(default_factory=Log)
     limits: Limits = Field(default_factory=Limits)
 
@@ -207,7 +226,7 @@ class Settings(Section):
     def kept_claims(self) -> frozenset[str]:
         """What the session keeps: the allow-list and whatever routes decide by (PRIV-2)."""
         by_routes = {name for route in self.routes for name in route.decides_by}
-        return frozenset(self.session.claims) | by_routes
+        return frozenset(self.session.claims) | by_routes | frozenset(self.forward_auth.identity_headers.values())
 
     @property
     def known_acr(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from bff.agent.options import AgentOptions
 from bff.agent.routes import agent_routes
 from bff.base.errors import ConfigError
 from bff.oauth.types import IdTokenRules
-from bff.plan import Plan, ProviderPlan, ServerPlan, SessionPlan, pack
+from bff.plan import ForwardAuthPlan, Plan, ProviderPlan, ServerPlan, SessionPlan, pack
 from bff.policy.routes import Route, Upstream
 from bff.proxy.headers import HeaderRules
 from bff.proxy.house import DoorOptions
@@ -44,6 +44,7 @@ def build_plan(settings: Settings) -> Plan:
         door=_build_door_options(settings, cookie),
         rules=HeaderRules(own_cookies=settings.cookie.prefix + settings.cookie.name, public_origin=settings.server.public_origin),
         routes=(*_own_routes(settings), *_api_routes(settings)),
+        forward_auth=ForwardAuthPlan(settings.forward_auth.enabled, tuple(settings.forward_auth.identity_headers.items())),
     )
 
 

@@ -77,6 +77,12 @@ DurationOrZero = Annotated[float, PlainValidator(_reader(values.read_duration)),
 MaybeDuration = Annotated[float | None, PlainValidator(_reader(_read_unless_empty(values.read_duration))), _DURATION_SCHEMA]
 Size = Annotated[int, PlainValidator(_reader(values.read_size)), WithJsonSchema({"type": ["string", "integer"], "examples": ["1MiB"]})]
 ListenText = Annotated[Listen, PlainValidator(_reader(values.read_listen)), _AS_TEXT, WithJsonSchema({"type": "string"})]
+MaybeListen = Annotated[
+    Listen | None,
+    PlainValidator(_reader(_read_unless_empty(values.read_listen))),
+    PlainSerializer(lambda value: "" if value is None else str(value), return_type=str),
+    WithJsonSchema({"type": "string"}),
+]
 OriginText = Annotated[str, BeforeValidator(_reader(lambda value: str(values.read_origin(value)))), _URI]
 IssuerText = Annotated[str, BeforeValidator(_reader(_check_issuer)), _URI]
 """Kept byte for byte: issuers are compared as strings (ISS-1)."""
