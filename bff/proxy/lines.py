@@ -71,10 +71,11 @@ NEVER_PASS: Final = HOP_BY_HOP | frozenset(
      b"remote-user", b"remote-addr", b"remote-groups", b"remote-email", b"remote-name", b"x-access-token", b"x-id-token", b"x-userinfo",
      b"x-username", b"x-email", b"x-groups", b"x-roles", b"x-role", b"x-scopes", b"x-scope", b"x-sub", b"x-subject", b"x-tenant",
      b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-rewrite-url", b"x-host", b"x-scheme", b"x-user",
-     b"sm-user", b"x-consumer-id", b"x-consumer-username", b"x-client-cert", b"purpose"}
+     b"sm-user", b"x-anonymous-consumer", b"x-client-cert", b"x-client-dn", b"x-client-verify", b"purpose"}
 )  # fmt: skip
 NEVER_PASS_PREFIXES: Final = (
     b"sec-", b"x-forwarded", b"x-original-", b"x-auth-", b"x-user-", b"x-remote-", b"x-authenticated", b"x-credential", b"x-ssl-", b"ssl-",
+    b"x-webauth-", b"x-consumer-",
     b"x-client-cert-", b"x-jwt", b"x-oidc", b"oidc-", b"x-amzn-oidc-", b"x-goog-authenticated-", b"x-goog-iap-", b"x-ms-client-principal",
     b"x-ms-token-", b"x-pomerium-", b"x-vouch-", b"x-authentik-", b"cf-access-", b"tailscale-user-", b"proxy-", b"access-control-request-",
     b"x-envoy-", b"bff-",
