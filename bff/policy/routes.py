@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
-TokenKind = Literal["user", "client", "user_or_client", "none"]
+TokenKind = Literal["user", "client", "user_or_client", "user_or_none", "none"]
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "REPORT", "SEARCH", "QUERY"})
 

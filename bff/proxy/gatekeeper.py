@@ -30,6 +30,7 @@ _ROUTE_UNKNOWN: Final = Refusal(404, "route_unknown", "There is nothing at this 
 _ENCODED_SLASH: Final = Refusal(400, "target_refused", "This address may not hold an encoded slash.", close=True)
 _NO_WEBSOCKET: Final = Refusal(400, "websocket_malformed", "There is no WebSocket at this address.", close=True)
 _CLEARED: Final = replace(UNAUTHENTICATED, clear_cookie=True)
+_USERS_TOKENS: Final = frozenset({"user", "user_or_client", "user_or_none"})
 _LOOKS_FOR_SESSION: Final = frozenset({Admission.API, Admission.NAVIGATION, Admission.RETURN_NAVIGATION, Admission.FORM})
 _FOREVER: Final = float("inf")
 
@@ -229,13 +230,15 @@ def _wants_session(route: Route) -> bool:
     """Anonymous API routes never see a session, even where there is one (ROUTE-12); the machine's and open routes neither."""
     if route.upstream is None and not route.by_claim:
         return route.admission in _LOOKS_FOR_SESSION
-    return route.session or route.token in ("user", "user_or_client") or demands_session(route) or bool(route.claim)
+    return route.session or route.token in _USERS_TOKENS or demands_session(route) or bool(route.claim)
 
 
 def _token_for(route: Route, session: Session | None) -> TokenKind:
-    """Which token goes out. A user's token is never replaced by the client's because it could not be had (ZTA-4)."""
+    """Which token goes out. A user's token is never replaced by another because it could not be had (ZTA-4)."""
     if route.token == "user_or_client":  # noqa: S105
         return "client" if session is None else "user"
+    if route.token == "user_or_none":  # noqa: S105
+        return "none" if session is None else "user"
     return route.token
 
 

@@ -37,7 +37,7 @@ from bff.session.renewal import Renewal, Superseded, build_credential, fresh_unt
 from bff.session.revocation import Revocations, TokenRevoker
 from bff.session.store.port import SessionStore
 
-TokenKind = Literal["user", "client", "user_or_client", "none"]
+TokenKind = Literal["user", "client", "user_or_client", "user_or_none", "none"]
 
 LEASE_S = 20.0
 POLL_FIRST_S = 0.02

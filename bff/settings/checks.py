@@ -262,6 +262,8 @@ def _check_route_policy(place: Place, route: RouteSettings) -> Iterator[Finding]
     yield from _check_scopes((*place, "scopes"), route.scopes)
     if route.scopes and not route.attaches_token:
         yield Finding((*place, "scopes"), 'is given, but token = "none" attaches no token', "remove scopes, or choose a token")
+    if route.scopes and route.token == "user_or_none":  # noqa: S105 - a kind
+        yield Finding((*place, "scopes"), "is given, but calls without any token pass as well", 'write token = "user", or remove scopes')
     if route.audience and not route.attaches_token:
         yield Finding((*place, "audience"), 'is given, but token = "none" attaches no token', "remove audience, or choose a token")
     for name, allowed in route.claims.items():
@@ -270,7 +272,7 @@ def _check_route_policy(place: Place, route: RouteSettings) -> Iterator[Finding]
     if route.accepts_nobody and route.needs_session:
         yield Finding(
             (*place, "token"),
-            "is user_or_client on a route that demands a signed-in user",
+            f"is {route.token} on a route that demands a signed-in user",
             'write token = "user", or drop session, claims, acr and max_age',
         )
 

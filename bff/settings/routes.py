@@ -48,7 +48,8 @@ class RouteSettings(Section):
     methods: tuple[Text, ...] = tuple(sorted(METHODS))
     """Methods that pass; others get 405. Default: all but CONNECT and TRACE."""
     token: TokenKind = "user"  # noqa: S105 - a kind
-    """Whose access token is attached: `user`, `client`, `user_or_client` (the client's when nobody is signed in) or `none`."""
+    """Whose access token is attached: `user`, `client`, `user_or_client` (the client's when nobody is signed in), `user_or_none`
+    (none then) or `none`."""
     session: bool = False
     """Demand a signed-in user although the token is not the user's."""
     audience: Text = ""
@@ -113,8 +114,8 @@ class RouteSettings(Section):
 
     @property
     def accepts_nobody(self) -> bool:
-        """The client's token stands in when nobody is signed in."""
-        return self.token in ("user_or_client",)
+        """Calls pass without a signed-in user: with the client's token, or with none."""
+        return self.token in ("user_or_client", "user_or_none")
 
     @property
     def attaches_token(self) -> bool:

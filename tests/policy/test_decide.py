@@ -37,6 +37,7 @@ def test_no_session_or_an_expired_one_is_unauthenticated() -> None:
         (route(token="client", session=False), False),
         (route(token="client", session=True), True),
         (route(token="user_or_client", session=False), False),
+        (route(token="user_or_none", session=False), False),
         (route(token="none", session=False), False),
         (route(token="none", session=False, policy=Policy(acr=("gold",))), True),
         (route(token="none", session=False, policy=Policy(max_age_s=0)), True),

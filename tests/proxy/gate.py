@@ -89,6 +89,7 @@ ROUTES = [
     route("/orders/", audience="orders", policy=Policy(scopes=SCOPES)),
     route("/machine/", token="client", session=False),
     route("/either/", token="user_or_client", session=False),
+    route("/greeting/", token="user_or_none", session=False),
     route("/public/", token="none", session=False),
     route("/quiet/", activity=False),
     route("/files/", encoded_slash=True),

@@ -226,6 +226,18 @@ async def test_the_client_s_own_token_goes_out_only_where_the_route_says_so(worl
     assert isinstance(verdict, Refusal), "a user's token was replaced by the client's"
 
 
+@pytest.mark.row("ZTA-4")
+async def test_a_route_for_users_and_strangers_sends_the_user_s_token_or_none(world: World) -> None:
+    stranger = world.admitted(ask("/greeting/x", cookies=()))
+    assert (stranger.live, stranger.credential, stranger.set_cookies) == (None, None, ())
+    assert world.admitted(ask("/greeting/x")).credential is world.credential
+    world.refused(ask("/greeting/x", cookies=(), csrf_header=None), 403, "csrf_header_missing")
+    world.desk.ready.pop(("user", ""))
+    world.desk.failure = errors.ProviderUnavailable()
+    verdict = await world.gatekeeper.judge(ask("/greeting/x"))
+    assert isinstance(verdict, Refusal), "a signed-in user was taken for a stranger"
+
+
 async def test_a_client_token_that_is_not_at_hand_is_issued_without_a_session(world: World) -> None:
     world.desk.later["client", ""] = Credential(b"Bearer c", 2400.0)
     assert world.now(ask("/machine/x", cookies=())) is None
