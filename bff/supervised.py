@@ -12,6 +12,7 @@ import ctypes
 import gc
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -35,6 +36,7 @@ REREAD_WITHIN_S = 30.0
 
 def main(arguments: list[str]) -> int:
     """Supervise until SIGTERM; the exit code of ``bff serve``."""
+    _raise_file_limit()
     box, door, manage = PlanBox(int(arguments[0])), _adopt(arguments[1]), _adopt(arguments[2])
     config = arguments[3] if len(arguments) > 3 else ""
     with tempfile.TemporaryDirectory(prefix="bff-") as name:
@@ -42,6 +44,13 @@ def main(arguments: list[str]) -> int:
         share_metrics(folder / "metrics")
         _leave_out_pretty_printers()
         return _supervise(box, door, manage, folder, config)
+
+
+def _raise_file_limit() -> None:
+    """Each connection is an open file: take as many as we may have. Soft limits of 1024 are for programs that call select()."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # macOS names a hard limit that it does not grant
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _adopt(number: str) -> socket.socket:

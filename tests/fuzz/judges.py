@@ -41,7 +41,8 @@ class _Callbacks:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.heard.complete:
-            self.heard.fields.append((name.lower(), value))
+            # llhttp leaves white space behind a value, which is no part of it (RFC 9110 §5.5).
+            self.heard.fields.append((name.lower(), value.rstrip(b" \t")))
 
     def on_body(self, data: bytes) -> None:
         if not self.heard.complete:

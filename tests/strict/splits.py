@@ -32,8 +32,8 @@ def request_bytes(raw: Raw, host: bytes) -> bytes:
 
 def hidden_bytes(stage: Stage, number: int) -> bytes:
     """A complete request of a signed-in user, as RC6 wants it; the last on its connection."""
-    lines = (b"GET /hidden/%d HTTP/1.1" % number, b"Host: " + stage.host, b"Cookie: " + stage.cookie.encode(), b"X-CSRF: 1", b"Connection: close")
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+    lines = (b"Host: " + stage.host, b"Cookie: " + stage.cookie.encode(), b"X-CSRF: 1", b"Connection: close")
+    return b"\r\n".join((b"GET /hidden/%d HTTP/1.1" % number, *lines)) + b"\r\n\r\n"
 
 
 def offsets_for(data: bytes, *, every: bool) -> list[int]:
