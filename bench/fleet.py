@@ -1,0 +1,148 @@
+"""Two instances on one SQLite store behind a small TCP balancer that asks ``/readyz``: what a rolling restart needs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from bench.flow import ROUTE, Flow
+from tests.harness.background import Background
+from tests.harness.product import Product
+from tests.harness.programs import free_port
+from tests.harness.world import World, build_world
+
+LOOK_S = 0.2
+
+
+@dataclass(slots=True)
+class Balancer:
+    """Pipes each connection to the next instance that says it is ready; an instance that refuses to connect is passed over."""
+
+    background: Background
+    products: list[Product] = field(default_factory=list)
+    ready: set[int] = field(default_factory=set)
+    port: int = field(default_factory=free_port)
+    _turn: int = 0
+    _watch: asyncio.Future[None] | None = None
+    _server: asyncio.Server | None = None
+
+    def start(self) -> None:
+        self.background.run(self._listen())
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self.background.loop.call_soon_threadsafe(self._server.close)
+
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=1024)
+        self._watch = asyncio.ensure_future(self._look())
+
+    async def _look(self) -> None:
+        while True:
+            for product in list(self.products):
+                if await _is_ready(product.manage_port):
+                    self.ready.add(product.port)
+                else:
+                    self.ready.discard(product.port)
+            await asyncio.sleep(LOOK_S)
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        ports = [product.port for product in self.products]
+        self._turn += 1
+        order = ports[self._turn % len(ports) :] + ports[: self._turn % len(ports)]
+        for port in sorted(order, key=lambda port: port not in self.ready):
+            with contextlib.suppress(OSError):
+                return await asyncio.open_connection("127.0.0.1", port)
+        raise ConnectionRefusedError
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        onward: asyncio.StreamWriter | None = None
+        try:
+            back, onward = await self._connect()
+            await asyncio.gather(_pump(reader, onward), _pump(back, writer))
+        except (OSError, asyncio.CancelledError):
+            writer.transport.abort()
+        finally:
+            for one in (writer, onward):
+                if one is not None:
+                    one.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while piece := await reader.read(65_536):
+        writer.write(piece)
+        await writer.drain()
+    if writer.can_write_eof():
+        writer.write_eof()
+
+
+async def _is_ready(port: int) -> bool:
+    try:
+        async with asyncio.timeout(2):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            line = await reader.readline()
+            writer.close()
+            return b" 200 " in line
+    except (OSError, TimeoutError):
+        return False
+
+
+@dataclass(slots=True)
+class Fleet:
+    """``app`` is the origin that browsers see: the balancer's."""
+
+    world: World
+    flow: Flow
+    balancer: Balancer
+    products: list[Product]
+
+    @property
+    def app(self) -> str:
+        return f"http://localhost:{self.balancer.port}"
+
+
+def _config(app: str, folder: Path, flow: Flow, workers: int) -> dict[str, Any]:
+    return {
+        "server": {"public_origin": app, "workers": workers, "drain_delay": "1s", "grace": "10s"},
+        "session": {"store": f"sqlite:{folder}/sessions.db", "keys_file": f"{folder}/keys.json"},
+        "spa": {"directory": f"{folder}/web"},
+        "log": {"level": "warning", "access": False},
+        "routes": [{"path": "/flow/", "upstream": f"{flow.url}/", **ROUTE}],
+    }
+
+
+@contextmanager
+def fleet(*, workers: int = 1) -> Iterator[Fleet]:
+    """Two instances of ``workers`` processes each, started; everything stopped at the end."""
+    background = Background()
+    flow = Flow(background).start()
+    balancer = Balancer(background)
+    app = f"http://localhost:{balancer.port}"
+    with TemporaryDirectory(prefix="bff-fleet-") as made:
+        first, second = Path(made) / "one", Path(made) / "two"
+        first.mkdir()
+        second.mkdir()
+        client = {
+            "redirect_uris": [f"{app}/bff/callback"],
+            "post_logout_redirect_uris": [f"{app}/"],
+            "backchannel_logout_uri": f"{app}/bff/backchannel-logout",
+        }
+        world = build_world(first, background, config=_config(app, first, flow, workers), client=client)
+        other = Product(folder=second, config=world.product.config)
+        balancer.products = [world.product, other]
+        try:
+            balancer.start()
+            yield Fleet(world, flow, balancer, [world.product, other])
+        finally:
+            balancer.stop()
+            other.stop(5)
+            world.stop()
+            flow.stop()
+            background.close()
