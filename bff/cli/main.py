@@ -11,11 +11,12 @@ import click
 
 from bff import __version__
 from bff.cli.doctor import doctor
+from bff.cli.front_proxy import front_proxy
 from bff.cli.health import healthcheck
 from bff.cli.init import init
 from bff.cli.keys import keys
 from bff.cli.options import config_option, load
-from bff.cli.report import OK, USAGE, Stop, guarded
+from bff.cli.report import OK, guarded
 from bff.cli.sessions import sessions
 
 if TYPE_CHECKING:
@@ -90,16 +91,7 @@ def schema() -> int:
     return OK
 
 
-@cli.command("front-proxy")
-@click.argument("program", type=click.Choice(["nginx", "envoy", "traefik", "caddy", "haproxy"]))
-def front_proxy(program: str) -> int:
-    """Print a working configuration for a front proxy that asks us (not in this version yet)."""
-    raise Stop(
-        USAGE, f"configurations for {program} are not in this version", "let the front proxy forward everything to server.listen instead"
-    )
-
-
-for command in (init, doctor, keys, sessions, healthcheck):
+for command in (init, doctor, keys, sessions, healthcheck, front_proxy):
     cli.add_command(command)
 
 
