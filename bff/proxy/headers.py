@@ -251,8 +251,10 @@ def _special_lines(special: list[Header], head: ResponseHead, admitted: Admitted
     for name, value in special:
         if name == b"set-cookie" and _may_set(value, route, rules):
             yield b"Set-Cookie: " + value + b"\r\n"
-        elif name in (b"location", b"content-location") and (mapped := map_location(value, admitted)) is not None:
-            yield (b"Location: " if name == b"location" else b"Content-Location: ") + mapped + b"\r\n"
+        elif name in (b"location", b"content-location"):
+            mapped = map_location(value, admitted, public_origin=rules.public_origin)
+            if mapped is not None:
+                yield (b"Location: " if name == b"location" else b"Content-Location: ") + mapped + b"\r\n"
         elif name == b"www-authenticate" and not any(scheme in value.lower() for scheme in _PROMPTING):
             yield b"WWW-Authenticate: " + value + b"\r\n"
     for cookie in admitted.set_cookies:

@@ -16,15 +16,18 @@ _RELATIVE = re.compile(rb"[A-Za-z0-9\-._~!$&'()*+,;=@%]+(?:/[A-Za-z0-9\-._~!$&'(
 _DEFAULT_PORT: Final = {"http": 80, "https": 443}
 
 
-def map_location(value: bytes, admitted: Admitted) -> bytes | None:
-    """The Location for the browser; None where it must not be passed on. Never followed by us (K3)."""
+def map_location(value: bytes, admitted: Admitted, *, public_origin: str = "") -> bytes | None:
+    """The Location for the browser; None where it must not be passed on. Never followed by us (K3).
+
+    An API that believes our X-Forwarded-Host writes ``public_origin`` before its own paths: that is its own tree too.
+    """
     target = admitted.target
     if target is None:
         return None
     absolute = _ABSOLUTE.fullmatch(value)
     if absolute is not None:
         origin = f"{absolute[1].decode()}://{absolute[2].decode().lower()}"
-        if _is_own(origin, target.upstream):
+        if _is_own(origin, target.upstream) or origin == public_origin:
             return _map_path((absolute[3] or b"/"), absolute[4] or b"", admitted, target.upstream)
         return value if origin in admitted.route.redirect_origins else None
     path = _PATH_ABSOLUTE.fullmatch(value)

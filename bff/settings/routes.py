@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from bff.policy.routes import METHODS, Admission, Limits, Policy, Route, TokenKind, Upstream
-from bff.settings.types import Duration, FileName, MaybeDuration, MaybeUrl, Section, Size, Text, UrlText, written
+from bff.settings.types import Duration, FileName, MaybeDuration, MaybeUrl, OriginText, Section, Size, Text, UrlText, written
 from bff.settings.values import Url
 
 
@@ -84,6 +84,8 @@ class RouteSettings(Section):
     """Cookies of the browser that the API may see. Ours never are."""
     return_cookies: tuple[Text, ...] = ()
     """Cookies that the API may set in the browser."""
+    redirect_origins: tuple[OriginText, ...] = ()
+    """Origins that the API's redirects may lead to, besides its own tree (`https://files.example.com`)."""
     ca_file: FileName = ""
     """CA bundle (PEM) for the upstream, instead of the system's."""
     client_cert_file: FileName = ""
@@ -182,6 +184,7 @@ def _build_row(route: RouteSettings, path: str, *, exact: bool, body_bytes: int)
         limits=_build_limits(route, body_bytes),
         forward_cookies=frozenset(route.forward_cookies),
         return_cookies=frozenset(route.return_cookies),
+        redirect_origins=frozenset(route.redirect_origins),
         encoded_slash=route.encoded_slash,
         activity=route.activity,
         navigable=route.navigable,

@@ -149,6 +149,9 @@ def test_an_anonymous_answer_keeps_its_own_caching() -> None:
     ("location", "written"),
     [
         (b"/v1/other?a=b#c", "/x/other?a=b#c"), (b"https://api.internal/v1/z", "/x/z"), (b"https://API.internal:443/v1/", "/x/"),
+        (b"https://app.example.com/v1/z?a", "/x/z?a"),
+        (b"https://app.example.com/bff/logout", None),
+        (b"http://app.example.com/v1/z", None), (b"https://app.example.com.evil.test/v1/z", None),
         (b"other", "other"),
         (b"a/b;c?d", "a/b;c?d"), (b"?page=2", "?page=2"), (b"https://cdn.test/file?sig=1", "https://cdn.test/file?sig=1"),
         (b"/bff/logout", None), (b"/v1", None), (b"/v1/../../bff/login", None), (b"/v1/%2e%2e/x", None), (b"//evil.test/", None),

@@ -78,6 +78,7 @@ BAD: list[tuple[str, tuple[tuple[Any, ...], ...], str]] = [
     ("routes[0].methods[0]", ((*ROUTE, "methods", ["TRACE"]),), "GET"),
     ("routes[0].methods[0]", ((*ROUTE, "methods", ["get"]),), "GET"),
     ("routes[0].methods", ((*ROUTE, "methods", []),), "remove the key"),
+    ("routes[0].redirect_origins[0]", ((*ROUTE, "redirect_origins", ["https://files.example.com/x"]),), "https://files.example.com"),
     ("routes[0].token", ((*ROUTE, "token", "any"),), "user"),
     ("routes[0].token", ((*ROUTE, "token", "user_or_client"), (*ROUTE, "acr", ["mfa"])), "user"),
     ("routes[0].token", ((*ROUTE, "token", "user_or_none"), (*ROUTE, "session", True)), "user"),

@@ -97,6 +97,7 @@ def test_a_route_becomes_a_row_of_the_table(load: Load) -> None:
         (*ROUTE, "upstream_by_claim", {"claim": "region", "eu": "https://eu.internal/v1"}),
         (*ROUTE, "max_body", "1MiB"),
         (*ROUTE, "total_timeout", "9s"),
+        (*ROUTE, "redirect_origins", ["https://files.example.com"]),
     )
     (row,) = build_routes(settings.routes[0], default_body_bytes=5)
     assert row.upstream is not None
@@ -104,6 +105,7 @@ def test_a_route_becomes_a_row_of_the_table(load: Load) -> None:
     assert row.methods == METHODS
     assert row.session
     assert row.by_claim["eu"].base_path == "/v1/"
+    assert row.redirect_origins == {"https://files.example.com"}
     assert row.policy.claims == {"department": {"sales", "support"}}
     assert (row.policy.max_age_s, row.limits.body_bytes, row.limits.total_s) == (300, 2**20, 9.0)
 
