@@ -30,7 +30,7 @@ OLDEST, NEWEST_TRIED = (3, 11), (3, 13)
 
 TASKS = {
     "demo": ["-m", "bff", "demo"],
-    "test": ["-m", "pytest"],
+    "test": ["-m", "pytest", "-n", "auto", "--dist", "loadfile"],
     "bff": ["-m", "bff"],
 }
 CHECKS = [
