@@ -68,6 +68,7 @@ def build_front(settings: Settings, *, cache_s: int = 0, cache_folder: str = "")
         door=door,
         prefix=settings.server.prefix,
         secret=forward_auth_secrets(read_ring(plan))[0],
+        cookie=plan.cookie.session_name,
         ways=ways,
         others=others,
         identity=tuple(asked.identity_headers),

@@ -34,6 +34,11 @@ class Way:
     upstream: Upstream
 
     @property
+    def server(self) -> str:
+        """Host and port to connect to."""
+        return str(Address(self.upstream.host, self.upstream.port))
+
+    @property
     def base(self) -> str:
         """What replaces the route's path."""
         return self.upstream.base_path
@@ -85,6 +90,7 @@ class Front:
     door: Address
     prefix: str
     secret: str
+    cookie: str
     ways: tuple[Way, ...]
     others: tuple[tuple[str, str], ...] = ()
     identity: tuple[str, ...] = ()

@@ -6,8 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from bff.forward_auth.caddy import build_caddy
+from bff.forward_auth.envoy import build_envoy
 from bff.forward_auth.front import Front
+from bff.forward_auth.haproxy import build_haproxy, build_haproxy_script
 from bff.forward_auth.nginx import build_nginx
+from bff.forward_auth.traefik import DYNAMIC_FILE, build_traefik, build_traefik_static
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,16 @@ class Part:
 
 PROGRAMS: Final[Mapping[str, Mapping[str, Part]]] = {
     "nginx": {"config": Part(build_nginx, "nginx -t -c FILE, then nginx -c FILE; or take over its http section")},
+    "envoy": {"config": Part(build_envoy, "envoy --mode validate -c FILE, then envoy -c FILE")},
+    "haproxy": {
+        "config": Part(build_haproxy, "haproxy -c -f FILE, then haproxy -f FILE; it loads a script that this package brings"),
+        "script": Part(build_haproxy_script, "the script, for a machine without this package: name it in lua-load", "--"),
+    },
+    "traefik": {
+        "dynamic": Part(build_traefik, f"put it at {DYNAMIC_FILE}; the static part comes from: bff front-proxy traefik --part static"),
+        "static": Part(build_traefik_static, "traefik --configFile=FILE"),
+    },
+    "caddy": {"config": Part(build_caddy, "caddy run --config FILE --adapter caddyfile")},
 }
 
 

@@ -38,6 +38,8 @@ def build_nginx(front: Front) -> str:
 
 def _http(front: Front) -> Iterable[str]:
     yield "server_tokens off;"
+    yield "proxy_headers_hash_max_size 2048;"
+    yield "proxy_headers_hash_bucket_size 128;"
     yield "client_max_body_size 64k;"
     yield "# No query in the log: the sign-in's callback carries its code there."
     yield """log_format bff '$remote_addr [$time_iso8601] "$request_method $uri" $status $body_bytes_sent $request_time $request_id';"""
@@ -57,18 +59,13 @@ def _http(front: Front) -> Iterable[str]:
     yield ""
     yield f"upstream bff_door {{ server {front.door}; keepalive 64; }}"
     for way in front.ways:
-        yield f"upstream bff_api_{way.index} {{ server {_server(way)}; keepalive 64; }}"
+        yield f"upstream bff_api_{way.index} {{ server {way.server}; keepalive 64; }}"
         rest = f"bff_rest_{way.index}"
         yield f'map $request_uri $bff_target_{way.index} {{ default ""; "~{way.pattern(f"?<{rest}>")}" "{way.base}${rest}"; }}'
     yield ""
     yield "server {"
     yield from _indent(_server_block(front))
     yield "}"
-
-
-def _server(way: Way) -> str:
-    host = f"[{way.upstream.host}]" if ":" in way.upstream.host else way.upstream.host
-    return f"{host}:{way.upstream.port}"
 
 
 def _server_block(front: Front) -> Iterable[str]:
@@ -219,8 +216,8 @@ def _api_block(front: Front, way: Way) -> Iterable[str]:
         yield f"proxy_ssl_trusted_certificate {way.upstream.ca_file or SYSTEM_CA};"
     limits = way.route.limits
     yield f"client_max_body_size {limits.body_bytes};"
-    yield f"proxy_connect_timeout {limits.connect_s:g}s;"
-    yield f"proxy_read_timeout {limits.idle_s:g}s;"
+    yield f"proxy_connect_timeout {limits.connect_s * 1000:.0f}ms;"
+    yield f"proxy_read_timeout {limits.idle_s * 1000:.0f}ms;"
     yield "add_header Set-Cookie $bff_set_cookie always;"
     yield from _answer_headers(front, way)
 
