@@ -24,16 +24,15 @@ _REPLAY_MARGIN_S = 300.0
 
 async def backchannel_logout(parts: Parts, admitted: Admitted) -> Response:
     """200 when done, also when nothing matched; 400 for any token we do not believe; 503 when we can't know or can't do it,
-    so that the provider asks again (§2.8)."""
-    client_ip = admitted.facts.client_ip
-    wait = await parts.backchannel_gate.wait_s(client_ip)
-    if wait:
-        return _refuse(parts, admitted, 429, "too_many_requests", retry_after_s=wait)
+    so that the provider asks again (§2.8). Only junk is counted and held back: whoever shares the provider's address, a front
+    proxy's perhaps, could keep every logout out with it otherwise."""
     try:
         notice = await parts.client.check_logout_token(await _read_token())
         ended = await _end(parts, notice)
     except TokenInvalid as wrong:
-        await parts.backchannel_gate.count(client_ip)
+        wait = await parts.backchannel_gate.knock(admitted.facts.client_ip)
+        if wait:
+            return _refuse(parts, admitted, 429, "too_many_requests", retry_after_s=wait)
         return _refuse(parts, admitted, 400, "invalid_request", rule=wrong.rule)
     except (ProviderUnavailable, StoreUnavailable) as failure:
         return _refuse(parts, admitted, 503, "temporarily_unavailable", retry_after_s=5, cause=failure.code)

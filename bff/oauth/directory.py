@@ -2,7 +2,8 @@
 
 Old copies are served while new ones are fetched; a failed or refused fetch keeps the last good copy (META-5, F29, F30); each
 kind of fetch runs once at a time. An unknown key id or a broken signature causes one fetch per ``cooldown_s``, whoever asks
-and however often, and in between the answer is no (JWKS-2, J9).
+and however often, and in between the answer is no (JWKS-2, J9); or, for a token that the provider itself has just handed
+us, not yet.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class Directory:
         metadata_ttl_s: float = 3600.0,
         keys_ttl_s: float = 600.0,
         cooldown_s: float = 5.0,
+        pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._issuer = issuer
         self._wire = wire
@@ -80,6 +82,7 @@ class Directory:
         self._metadata_ttl_s = metadata_ttl_s
         self._keys_ttl_s = keys_ttl_s
         self._cooldown_s = cooldown_s
+        self._pause = pause
         self._provider: Provider | None = None
         self._provider_until = 0.0
         self._keys: PublishedKeys | None = None
@@ -105,11 +108,16 @@ class Directory:
             raise ProviderUnavailable("no metadata")
         return self._provider
 
-    async def check_signature(self, jws: CompactJws) -> CompactJws:
-        """``jws``, if one of the provider's present keys verifies it. TokenInvalid ``kid`` or ``signature``; ProviderError."""
+    async def check_signature(self, jws: CompactJws, *, patient: bool = False) -> CompactJws:
+        """``jws``, if one of the provider's present keys verifies it. TokenInvalid ``kid`` or ``signature``; ProviderError.
+
+        ``patient``: a token straight from the provider. Its unknown key is new, not invented, so the cooldown is waited for (F28).
+        """
         keys = await self._current_keys()
         fault = keys.find_fault(jws)
         if fault:
+            if patient and fault == "kid":
+                await self._wait_for_refetch()
             newer = await self._newer_keys(keys)
             fault = newer.find_fault(jws) if newer is not None else fault
         if fault:
@@ -144,6 +152,11 @@ class Directory:
         if self._keys is None:
             raise ProviderUnavailable("no keys")
         return self._keys
+
+    async def _wait_for_refetch(self) -> None:
+        wait_s = self._refetch_not_before - self._clock.monotonic()
+        if wait_s > 0 and not self._refetching:
+            await self._pause(wait_s)
 
     async def _newer_keys(self, tried: PublishedKeys) -> PublishedKeys | None:
         """Keys other than ``tried``, fetched if the cooldown permits; None when there are none. Fails closed."""

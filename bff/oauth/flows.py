@@ -265,7 +265,7 @@ class OAuthClient:
     async def _identify(self, tokens: TokenSet, expected: Expectation, code: str = "") -> Identity:
         try:
             jws = read_id_token(tokens.id_token.reveal(), self._rules, issuer=expected.issuer)
-            await self._directory.check_signature(jws)
+            await self._directory.check_signature(jws, patient=True)
             return check_id_token(jws, self._rules, expected, access_token=tokens.access_token.reveal(), code=code)
         except TokenInvalid as invalid:
             self._report(invalid)

@@ -189,17 +189,24 @@ class CredentialDesk:
 
     async def _renew(self, live: Live, audience: str, stale: bytes) -> Credential:
         async with self._turns.take(live.key):
-            await self._save_again(live)
-            session = _alive(live)
-            ready = self._ready(session, audience, stale)
-            if ready is not None:
-                return ready
-            if not session.refresh_token:
-                return await self._last_use(live, session, audience)
-            wait_s = self._backoff.wait_s((live.key, audience))
-            if wait_s > 0:
-                return self._fallback(session, audience, stale, _still(self._backoff.because((live.key, audience)), wait_s))
-            return await self._renew_alone(live, audience, stale)
+            try:
+                await self._save_again(live)
+                return await self._renew_in_turn(live, audience, stale)
+            except StoreUnavailable as error:
+                # Not renewed, or not written down: the old token does no harm while it lives (F41).
+                return self._fallback(_alive(live), audience, stale, error)
+
+    async def _renew_in_turn(self, live: Live, audience: str, stale: bytes) -> Credential:
+        session = _alive(live)
+        ready = self._ready(session, audience, stale)
+        if ready is not None:
+            return ready
+        if not session.refresh_token:
+            return await self._last_use(live, session, audience)
+        wait_s = self._backoff.wait_s((live.key, audience))
+        if wait_s > 0:
+            return self._fallback(session, audience, stale, _still(self._backoff.because((live.key, audience)), wait_s))
+        return await self._renew_alone(live, audience, stale)
 
     async def _renew_alone(self, live: Live, audience: str, stale: bytes) -> Credential:
         """Under the session's lease. While another worker has it, its result is looked for in the record."""

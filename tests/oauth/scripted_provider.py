@@ -128,7 +128,7 @@ class World:
         self.provider = ScriptedProvider(self.clock, options.pop("issuer", ISSUER))
         self.events: list[Event] = []
         self.wire = Wire(transport=httpx.MockTransport(self.provider.handle), clock=self.clock)
-        directory_options = {name: options.pop(name) for name in ("danger_plain_http", "cooldown_s") if name in options}
+        directory_options = {name: options.pop(name) for name in ("danger_plain_http", "cooldown_s", "pause") if name in options}
         self.directory = Directory(
             issuer=self.provider.issuer, wire=self.wire, clock=self.clock, probe=self.events.append, **directory_options
         )

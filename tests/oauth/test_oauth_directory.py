@@ -18,9 +18,9 @@ from tests.oauth.scripted_provider import ED, ISSUER, REMOVE, RSA, RSA_2, World,
 WELL_KNOWN = "/.well-known/openid-configuration"
 
 
-async def check(world: World, **token: Any) -> None:
+async def check(world: World, *, patient: bool = False, **token: Any) -> None:
     jws = read_id_token(world.provider.id_token(**token), IdTokenRules(), issuer=ISSUER)
-    await world.directory.check_signature(jws)
+    await world.directory.check_signature(jws, patient=patient)
 
 
 async def settle() -> None:
@@ -300,6 +300,30 @@ async def test_a_flood_of_unknown_kids_costs_one_fetch_per_interval_and_is_refus
     with pytest.raises(TokenInvalid):
         await check(world, kid="late")
     assert world.provider.count("/jwks") == 3
+
+
+@pytest.mark.row("F28", "JWKS-2")
+async def test_a_token_straight_from_the_provider_waits_for_the_cooldown_with_its_new_key(build_world: Any) -> None:
+    """Keys changed twice in quick succession; or somebody's junk has just used up the fetch."""
+    waits: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        waits.append(seconds)
+        world.clock.advance(seconds)
+
+    world = build_world(pause=pause)
+    await check(world)
+    with pytest.raises(TokenInvalid):
+        await check(world, kid="junk")
+    world.provider.keys = [public(RSA_2, kid="r2")]
+    with pytest.raises(TokenInvalid):
+        await check(world, kid="r2", key=RSA_2)
+    assert not waits and world.provider.count("/jwks") == 2
+    await check(world, patient=True, kid="r2", key=RSA_2)
+    assert waits == [pytest.approx(5.0)] and world.provider.count("/jwks") == 3
+    with pytest.raises(TokenInvalid):  # a broken signature is no new key: nobody waits for it
+        await check(world, patient=True, kid="r2", key=RSA)
+    assert len(waits) == 1
 
 
 @pytest.mark.row("JWKS-2", "J9")

@@ -283,6 +283,22 @@ async def test_a_store_that_refuses_the_lease_prevents_a_refresh(plain: World) -
     assert await user(plain, live)  # type: ignore[misc]
 
 
+@pytest.mark.row("F41", "F40")
+@pytest.mark.parametrize("broken", ["acquire", "replace"])
+async def test_the_old_token_is_used_while_it_lives_when_the_store_takes_no_writes(plain: World, broken: str) -> None:
+    live, _ = await plain.sign_in()
+    old = (await user(plain, live)).authorization  # type: ignore[misc]
+    plain.clock.advance(LIFE_S - 10)
+    plain.store.down.add(broken)
+    assert (await user(plain, live)).authorization == old  # type: ignore[misc]
+    plain.clock.advance(11)
+    with pytest.raises(StoreUnavailable):
+        await user(plain, live)  # type: ignore[misc]
+    plain.store.down.clear()
+    assert (await user(plain, live)).authorization != old  # type: ignore[misc]
+    assert plain.provider.redeemed == ["rt-1"]
+
+
 @pytest.mark.row("C6", "F5")
 async def test_a_worker_that_lost_its_lease_does_not_overwrite_newer_tokens(plain: World) -> None:
     live, value = await plain.sign_in()
