@@ -127,6 +127,7 @@ def _question(front: Front) -> Iterable[str]:
     yield f"location = {front.endpoint}{NGINX.name} {{"
     yield "  internal;"
     yield f"  proxy_pass http://bff_door{front.endpoint}{NGINX.name};"
+    yield "  client_max_body_size 0;"
     yield "  proxy_pass_request_body off;"
     yield '  proxy_set_header Content-Length "";'
     yield from _indent(_for_door())

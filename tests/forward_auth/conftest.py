@@ -40,6 +40,15 @@ def shared_world(tmp_path_factory: pytest.TempPathFactory, background: Backgroun
     server = {"listen": f"127.0.0.1:{free_port()}", "trusted_proxies": ["127.0.0.1/32"], "workers": 1, "grace": "3s"}
     folder = tmp_path_factory.mktemp("front")
     made = build_world(folder, background, config={"server": server, "forward_auth": {"identity_headers": IDENTITY}})
+    up = made.recorder.url
+    made.product.config["routes"] += [
+        {"path": "/cookies/", "upstream": f"{up}/cookies/", "forward_cookies": ["theme"]},
+        {"path": "/exact", "exact": True, "upstream": f"{up}/one"},
+        {"path": "/slashes/", "upstream": f"{up}/slashes/", "encoded_slash": True},
+        {"path": "/returning/", "upstream": f"{up}/returning/", "return_cookies": ["theme"]},
+        {"path": "/get/", "upstream": f"{up}/get/", "methods": ["GET"]},
+    ]
+    made.product.restart()
     yield made
     made.stop()
 
