@@ -29,13 +29,26 @@ async def login(parts: Parts, admitted: Admitted) -> Response:
             optional_scopes=options.optional_scopes,
         )
     except ParameterError as wrong:
-        notice = Notice(400, "login_parameters", "This sign-in link cannot be used", wrong.reason)
-        return _refuse(parts, admitted, notice, what=wrong.name)
+        return _refuse(parts, admitted, _unusable(wrong.reason), what=wrong.name)
     try:
+        if not await _is_known(parts, wish.prompt):
+            return _refuse(parts, admitted, _unusable("The sign-in service does not know this prompt."), what="prompt")
         return await _begin(parts, admitted, wish, find_session(admitted))
     except ProviderError as failure:
         parts.tell(EventKind.LOGIN_FAILED, admitted, failure.code)
         return complaint(parts.pages, facts, login_notice(failure, prefix=options.prefix, return_to=wish.return_to))
+
+
+async def _is_known(parts: Parts, prompt: str) -> bool:
+    """Whether the provider has this prompt, if it says which ones it has (OIDC Prompt Create 1.0 §4.1)."""
+    if not prompt:
+        return True
+    known = (await parts.client.provider()).prompt_values_supported
+    return not known or set(known).issuperset(prompt.split(" "))
+
+
+def _unusable(reason: str) -> Notice:
+    return Notice(400, "login_parameters", "This sign-in link cannot be used", reason)
 
 
 async def _begin(parts: Parts, admitted: Admitted, wish: LoginWish, current: Session | None) -> Response:

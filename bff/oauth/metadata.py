@@ -23,6 +23,7 @@ _LISTS = (
     "id_token_signing_alg_values_supported",
     "scopes_supported",
     "acr_values_supported",
+    "prompt_values_supported",
     "token_endpoint_auth_signing_alg_values_supported",
 )
 

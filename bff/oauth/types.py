@@ -36,6 +36,7 @@ class Provider:
     id_token_signing_alg_values_supported: tuple[str, ...] = ()
     scopes_supported: tuple[str, ...] = ()
     acr_values_supported: tuple[str, ...] = ()
+    prompt_values_supported: tuple[str, ...] = ()
     token_endpoint_auth_signing_alg_values_supported: tuple[str, ...] = ()
 
 

@@ -60,6 +60,20 @@ async def test_a_parameter_that_is_not_on_the_list_starts_nothing(world: World, 
     assert world.outcomes(EventKind.REQUEST_REFUSED) == ["login_parameters"]
 
 
+@pytest.mark.row("AUTHZ-8")
+async def test_a_prompt_that_the_provider_says_it_lacks_starts_nothing(world: World) -> None:
+    await world.start("?prompt=create")
+    world.client.prompts = ("none", "login", "consent")
+    await world.start("?prompt=login%20consent")
+    for prompt in ("create", "login%20create"):
+        answer = await world.ask("GET", f"/bff/login?prompt={prompt}")
+        assert answer.status_code == 400 and "Set-Cookie" not in answer.headers
+        assert "does not know this prompt" in await answer.get_data(as_text=True)
+    assert len(world.client.begun) == 2
+    world.client.failure = ProviderUnavailable()
+    assert (await world.ask("GET", "/bff/login?prompt=login")).status_code == 503
+
+
 async def test_every_allowed_parameter_reaches_the_provider_unchanged(world: World) -> None:
     world = _with(world, acr_values=("gold", "silver"), optional_scopes=frozenset({"payments"}))
     await world.start("?acr_values=silver%20gold&max_age=60&prompt=login%20consent&login_hint=bob&ui_locales=de%20en-GB&scope=payments")

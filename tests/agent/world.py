@@ -16,7 +16,7 @@ from bff.base.clock import FakeClock
 from bff.base.errors import LoginFailed, LoginReason, SealBroken, StoreUnavailable
 from bff.base.events import Event
 from bff.base.secret import Secret
-from bff.oauth.types import Identity, LogoutNotice, PendingLogin, TokenSet
+from bff.oauth.types import Identity, LogoutNotice, PendingLogin, Provider, TokenSet
 from bff.policy.facts import Facts, Header
 from bff.policy.routes import Route
 from bff.policy.verdict import Admitted
@@ -108,7 +108,14 @@ class FakeClient:
         self.redeemed: list[Sequence[tuple[str, str]]] = []
         self.notice: LogoutNotice | Exception | None = None
         self.end_session = "https://id.test/end"
+        self.prompts: tuple[str, ...] = ()
         self.logout_calls: list[dict[str, Any]] = []
+
+    async def provider(self) -> Provider:
+        if self.failure is not None:
+            raise self.failure
+        url = "https://id.test/x"
+        return Provider("https://id.test", url, url, url, prompt_values_supported=self.prompts)
 
     async def begin_login(self, **wish: Any) -> tuple[PendingLogin, str]:
         if self.failure is not None:
