@@ -119,6 +119,8 @@ class Door(asyncio.Protocol):
             self.held += data
             if len(self.held) > MAX_HELD_BYTES:
                 self.pause_reading()
+        elif self.held and not self.head_at:
+            self.held += data  # whole requests wait for ``_next``: searching only the new bytes would run them together
         else:
             self._read(data)
 
