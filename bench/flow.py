@@ -26,8 +26,8 @@ MIB = 1024 * 1024
 
 @dataclass(slots=True)
 class Flow:
-    """``/big?N`` sends N bytes, ``/sink`` counts a body read at ``sink_rate`` bytes a second, ``/slow?S`` answers after S seconds, ``/events``
-    sends the time each ``event_s``, ``/fail`` answers 500, ``/counted`` counts by key, everything else is small JSON."""
+    """``/big?N`` sends N bytes, ``/sink`` counts a body read at ``sink_rate`` bytes a second, ``/slow?S`` answers after S seconds,
+    ``/events`` sends the time each ``event_s``, ``/fail`` answers 500, ``/counted`` counts by key, everything else is small JSON."""
 
     background: Background
     sink_rate: float = 80e6
@@ -131,7 +131,8 @@ async def _echo_frames(fields: dict[str, str], reader: asyncio.StreamReader, wri
     import base64
     import hashlib
 
-    accept = base64.b64encode(hashlib.sha1(fields["sec-websocket-key"].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()).decode()
+    digest = hashlib.sha1(fields["sec-websocket-key"].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+    accept = base64.b64encode(digest).decode()
     switch = f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
     writer.write(switch.encode())
     while True:
@@ -176,7 +177,8 @@ class Run:
 
 
 def flow_routes(flow: Flow) -> list[dict[str, Any]]:
-    return [{"path": "/flow/", "upstream": f"{flow.url}/", **ROUTE}, {"path": "/free/", "upstream": f"{flow.url}/", "token": "none", **ROUTE}]
+    here = {"upstream": f"{flow.url}/", **ROUTE}
+    return [{"path": "/flow/", **here}, {"path": "/free/", "token": "none", **here}]
 
 
 @contextmanager

@@ -53,6 +53,8 @@ class Client:
 
     async def call(self, method: str, path: str, body: bytes = b"") -> Answer | None:
         """The answer, or None if there was none (an idempotent request was repeated where a browser would)."""
+        if self.wire is not None and self.wire.reader.at_eof():
+            await self.close()  # the server closed it between two requests: every client looks before it sends
         fresh = self.wire is None
         answer = await self._once(method, path, body)
         if answer is None and not fresh and method == "GET":
@@ -158,7 +160,9 @@ async def load(ours: Fleet, *, seconds: float, every_s: float, kill: bool = Fals
         if done > 1 or (status == "200" and done != 1):
             tally.fail(f"post {key} answered {status} was done {done} times")
     for cookie in cookies:
-        _judge(tally, "/flow/json", await Client(ours.app, cookie, tally).call("GET", "/flow/json"))
+        last = Client(ours.app, cookie, tally)
+        _judge(tally, "/flow/json", await last.call("GET", "/flow/json"))
+        await last.close()
     return tally
 
 

@@ -1,0 +1,29 @@
+"""Rolling restarts and killed workers under load, in short; ``python -m bench.restarts`` for as long as you like."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bench.fleet import fleet
+from bench.restarts import find_problems, load
+
+pytestmark = pytest.mark.timeout(90)
+
+
+@pytest.mark.row("F47", "OPS-6")
+def test_a_rolling_restart_fails_no_idempotent_request_truncates_nothing_and_loses_no_session() -> None:
+    with fleet() as ours:
+        tally = asyncio.run(load(ours, seconds=20, every_s=4))
+    assert not find_problems(tally, kill=False), tally.lines()
+    assert tally.restarts >= 2
+    assert tally.seen["truncated"] == 0
+
+
+@pytest.mark.row("F48")
+def test_a_killed_worker_loses_only_the_requests_in_its_hands() -> None:
+    with fleet(workers=2) as ours:
+        tally = asyncio.run(load(ours, seconds=15, every_s=3, kill=True))
+    assert not find_problems(tally, kill=True), tally.lines()
+    assert tally.restarts >= 3
