@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Hashable
 
 from bff.base.clock import Clock
+from bff.base.errors import GrantRefused, ProviderError, ProviderUnavailable
 
 BOUND = 10_000
 LONGEST_WISH_S = 300.0
@@ -44,6 +45,11 @@ class Backoff:
 
     def succeeded(self, key: Hashable) -> None:
         self._failures.pop(key, None)
+
+
+def still_failing(refused: str, wait_s: float) -> ProviderError:
+    """What failed a moment ago and is not tried again yet: the same answer, so that nobody sees it change for no reason."""
+    return GrantRefused(refused) if refused else ProviderUnavailable("backing off", retry_after_s=wait_s)
 
 
 class Breaker:

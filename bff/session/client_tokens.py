@@ -9,7 +9,7 @@ from bff.base.errors import GrantRefused, ProviderError, ProviderUnavailable
 from bff.base.events import Event, EventKind, Probe
 from bff.base.flight import Flights
 from bff.oauth.types import TokenSet
-from bff.session.backoff import Backoff
+from bff.session.backoff import Backoff, still_failing
 from bff.session.model import Credential, Grant
 from bff.session.renewal import SHORTEST_LIFE_S, build_credential
 
@@ -66,7 +66,7 @@ class ClientTokens:
         audience, scopes = slot
         wait_s = self._backoff.wait_s(("client", slot))
         if wait_s > 0:
-            return self._fallback(slot, ProviderUnavailable("backing off", retry_after_s=wait_s))
+            return self._fallback(slot, still_failing(self._backoff.because(("client", slot)), wait_s))
         try:
             tokens = await self._client.client_token(audience=audience, scopes=tuple(sorted(scopes)))
         except ProviderError as error:
@@ -86,11 +86,10 @@ class ClientTokens:
 
     def _failed(self, slot: Slot, error: ProviderError) -> Credential:
         wish_s = error.retry_after_s if isinstance(error, ProviderUnavailable) else None
-        wait_s = self._backoff.failed(("client", slot), wish_s)
+        refused = error.error if isinstance(error, GrantRefused) else ""
+        wait_s = self._backoff.failed(("client", slot), wish_s, because=refused)
         self._probe(Event(EventKind.CLIENT_CREDENTIAL_REFUSED, outcome=error.code, fields={"audience": slot[0]}))
-        if isinstance(error, GrantRefused):
-            return self._fallback(slot, error)
-        return self._fallback(slot, ProviderUnavailable(error.detail, retry_after_s=wait_s))
+        return self._fallback(slot, error if refused else ProviderUnavailable(error.detail, retry_after_s=wait_s))
 
     def _fallback(self, slot: Slot, error: ProviderError) -> Credential:
         grant, now = self._held.get(slot), self._clock.now()

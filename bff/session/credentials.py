@@ -28,7 +28,7 @@ from bff.base.events import Event, EventKind, Probe, no_probe
 from bff.base.flight import Flights
 from bff.base.secret import Secret
 from bff.oauth.types import Identity, TokenSet
-from bff.session.backoff import Backoff, Breaker
+from bff.session.backoff import Backoff, Breaker, still_failing
 from bff.session.client_tokens import ClientTokens, ClientTokenSource
 from bff.session.keeper import Keeper
 from bff.session.lease import Lease, Pause, Turns
@@ -205,7 +205,7 @@ class CredentialDesk:
             return await self._last_use(live, session, audience)
         wait_s = self._backoff.wait_s((live.key, audience))
         if wait_s > 0:
-            return self._fallback(session, audience, stale, _still(self._backoff.because((live.key, audience)), wait_s))
+            return self._fallback(session, audience, stale, still_failing(self._backoff.because((live.key, audience)), wait_s))
         return await self._renew_alone(live, audience, stale)
 
     async def _renew_alone(self, live: Live, audience: str, stale: bytes) -> Credential:
@@ -349,11 +349,6 @@ class CredentialDesk:
     def _tell(self, kind: EventKind, session: Session, outcome: str, audience: str) -> None:
         name, subject = self._keeper.names_of(session)
         self._probe(Event(kind, outcome=outcome, session=name, subject=subject, fields={"audience": audience}))
-
-
-def _still(refused: str, wait_s: float) -> ProviderError:
-    """What failed a moment ago and is not tried again yet: the same answer, so that nobody sees it change for no reason."""
-    return GrantRefused(refused) if refused else ProviderUnavailable("backing off", retry_after_s=wait_s)
 
 
 def _alive(live: Live) -> Session:

@@ -882,10 +882,9 @@ async def test_client_tokens_are_renewed_in_time_and_used_to_their_end_in_troubl
 
 async def test_a_refused_client_says_so_and_is_not_asked_again_at_once(plain: World) -> None:
     plain.provider.failures = [GrantRefused("unauthorized_client")]
-    with pytest.raises(GrantRefused):
-        await plain.desk.issue(None, token="client", audience=API)
-    with pytest.raises(ProviderUnavailable):
-        await plain.desk.issue(None, token="client", audience=API)
+    for _ in range(2):
+        with pytest.raises(GrantRefused):
+            await plain.desk.issue(None, token="client", audience=API)
     assert len(plain.provider.client_calls) == 1
     assert len(plain.kinds(EventKind.CLIENT_CREDENTIAL_REFUSED)) == 1
 
