@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+import tomllib
 from pathlib import Path
 
 import click
@@ -16,28 +18,58 @@ def keys() -> None:
     """The key ring: seals cookies and records. Whoever has it and the store still can't open a session without its cookie."""
 
 
+path_argument = click.argument("path", required=False, type=click.Path(path_type=Path))
+file_option = click.option("--output", "--file", "named", type=click.Path(path_type=Path), help="The key ring file; the same as PATH.")
+config_option = click.option(
+    "--config",
+    "config",
+    type=click.Path(path_type=Path),
+    help="Take the file that session.keys_file of this configuration names. [default: bff.toml where there is one, else keys.json]",
+)
+
+
+def find_ring_file(path: Path | None, named: Path | None, config: Path | None) -> Path:
+    """The file that is meant: named outright, or by the configuration. Read leniently: the keys may be all that it lacks."""
+    if path or named:
+        return path or named or Path()
+    chosen = config or Path(os.environ.get("BFF_CONFIG", "bff.toml"))
+    try:
+        session = tomllib.loads(chosen.read_text(encoding="utf-8")).get("session", {})
+    except (OSError, ValueError) as error:
+        if config is not None:
+            raise Stop(USAGE, f"{config} cannot be read ({error})", "name the key ring file itself: bff keys new PATH") from None
+        return Path("keys.json")
+    name = session.get("keys_file", "keys.json") if isinstance(session, dict) else "keys.json"
+    return chosen.parent / str(name)
+
+
 @keys.command()
-@click.option("--output", default="keys.json", show_default=True, help='File to write (mode 0600), or "-" to print.')
+@path_argument
+@file_option
+@config_option
 @click.option("--force", is_flag=True, help="Replace an existing file. Everybody is signed out.")
-def new(output: str, force: bool) -> int:
-    """Write a new key ring."""
+def new(path: Path | None, named: Path | None, config: Path | None, force: bool) -> int:
+    """Write a new key ring (mode 0600); PATH "-" prints it."""
     from bff.session.sealing import KeyRing
 
+    target = find_ring_file(path, named, config)
     text = KeyRing.generate().to_json()
-    if output == "-":
+    if str(target) == "-":
         click.echo(text, nl=False)
         return OK
-    write_new(Path(output), text, mode=PRIVATE, force=force)
-    click.echo(f"wrote {output} (mode 0600); keep it in your secret store, never in an image or a repository")
+    write_new(target, text, mode=PRIVATE, force=force)
+    click.echo(f"wrote {target} (mode 0600); keep it in your secret store, never in an image or a repository")
     return OK
 
 
 @keys.command()
-@click.option("--file", "path", default="keys.json", show_default=True, type=click.Path(path_type=Path), help="The key ring file.")
+@path_argument
+@file_option
+@config_option
 @click.option(
     "--drop-older", default="", metavar="DURATION", help='Also remove keys older than this, such as "30d". Longer than session.max.'
 )
-def rotate(path: Path, drop_older: str) -> int:
+def rotate(path: Path | None, named: Path | None, config: Path | None, drop_older: str) -> int:
     """Put a new key in front; the old ones still open, so nobody is signed out."""
     from bff.session.sealing import KeyRing
     from bff.settings.values import Unusable, read_duration
@@ -46,9 +78,10 @@ def rotate(path: Path, drop_older: str) -> int:
         dropped_before = time.time() - read_duration(drop_older) if drop_older else 0.0
     except Unusable as error:
         raise Stop(USAGE, f"--drop-older {error.what}", error.fix) from None
-    ring = KeyRing.from_json(path.read_text(encoding="utf-8"))
+    target = find_ring_file(path, named, config)
+    ring = KeyRing.from_json(target.read_text(encoding="utf-8"))
     if drop_older:
         ring = ring.without_older(dropped_before)
-    replace(path, ring.rotated().to_json(), mode=path.stat().st_mode & 0o777)
-    click.echo(f"{path} has a new key in front; now send SIGHUP to every instance, after all of them have the file")
+    replace(target, ring.rotated().to_json(), mode=target.stat().st_mode & 0o777)
+    click.echo(f"{target} has a new key in front; now send SIGHUP to every instance, after all of them have the file")
     return OK

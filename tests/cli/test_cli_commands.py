@@ -43,7 +43,7 @@ def is_two_lines(text: str) -> bool:
         (["sessions", "end", "--session", "a", "--subject", "b"], 2),
         (["serve", "--confgi", "x"], 2),
         (["srve"], 2),
-        (["front-proxy", "nginx"], 2),
+        (["front-proxy", "nginx", "--config", "none.toml"], 78),
         (["front-proxy", "iis"], 2),
         (["init"], 2),
         (["keys", "rotate", "--file", "none.json"], 75),
@@ -256,3 +256,14 @@ def test_a_health_check_imports_next_to_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "69 []"
     assert is_two_lines(done.stderr)
+
+
+def test_keys_go_where_the_configuration_looks_for_them(bff: Bff, tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "bff.toml").write_text('[session]\nkeys_file = "ring/keys.json"\n', encoding="utf-8")
+    (tmp_path / "conf" / "ring").mkdir()
+    assert bff("keys", "new", "--config", "conf/bff.toml").code == 0
+    assert (tmp_path / "conf" / "ring" / "keys.json").stat().st_mode & 0o777 == 0o600
+    assert bff("keys", "rotate", "--config", "conf/bff.toml").code == 0
+    assert bff("keys", "new", "named.json").code == 0 and (tmp_path / "named.json").is_file()
+    assert bff("keys", "new", "--config", "none.toml").code == 2
