@@ -180,17 +180,17 @@ async def _send_all(wire: Wire, request: bytes, count: int) -> None:
 
 @pytest.mark.row("D4", "F55")
 async def test_whoever_never_reads_what_they_asked_for_costs_little(run: Run) -> None:
-    """200 readers that never read a large answer: the kernel's buffers fill, ours do not."""
+    """50 readers that never read a large answer: the kernel's buffers fill, ours do not."""
     wires = []
     with Peak(run.worker) as peak:
         async with controlled(run):
-            for _ in range(200):
+            for _ in range(50):
                 wire = await Wire.open(run.address)
                 wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
                 await wire.send(run.head(f"/free/big?{200 * 1024 * 1024}"))
                 wires.append(wire)
             await asyncio.sleep(2)
-    assert peak.grown_mib <= 64, peak.grown_mib  # 200 connections of at most 256 KiB each, F55
+    assert peak.grown_mib <= 16, peak.grown_mib  # at most 256 KiB for each, F55
     for wire in wires:
         wire.writer.transport.abort()
 
