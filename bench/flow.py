@@ -183,16 +183,19 @@ def flow_routes(flow: Flow) -> list[dict[str, Any]]:
 
 @contextmanager
 def running(
-    *, config: Mapping[str, Any] | None = None, folder: Path | None = None, routes: Callable[[Flow], list[dict[str, Any]]] = flow_routes
+    *,
+    config: Mapping[str, Any] | None = None,
+    routes: Callable[[Flow], list[dict[str, Any]]] = flow_routes,
+    sign_in: bool = True,
 ) -> Iterator[Run]:
     """Everything started on loopback, stopped at the end."""
     background = Background()
     flow = Flow(background).start()
     settings = {"routes": routes(flow), "log": {"level": "warning", "access": False}, **(config or {})}
     with TemporaryDirectory(prefix="bff-endurance-") as made:
-        world = build_world(folder or Path(made), background, config=settings)
+        world = build_world(Path(made), background, config=settings)
         try:
-            browser: Browser = asyncio.run(world.signed_in("ada"))
+            browser = asyncio.run(world.signed_in("ada")) if sign_in else Browser()
             yield Run(world, flow, browser.jar.header(f"{world.app}/") or "")
         finally:
             world.stop()
