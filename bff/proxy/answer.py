@@ -155,6 +155,9 @@ def _page(refusal: Refusal, facts: Facts, request_id: str, prefix: str) -> bytes
         # A refused GET can be asked for again after the login; the result of anything else can't be promised (STEPUP-6).
         return_to = facts.target if facts.method == "GET" else ""
         link = f'<p><a href="{html.escape(login_url(prefix, step_up=refusal.step_up, return_to=return_to))}">Sign in</a></p>'
+    elif refusal.code == "navigation_refused":
+        # A bookmark or a portal's tile led to the login itself; from the app, where this leads, a person can begin it (CSRF-8).
+        link = '<p><a href="/">Open the application</a></p>'
     text = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'

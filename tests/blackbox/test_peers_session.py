@@ -68,6 +68,26 @@ async def test_a_person_comes_back_to_the_deep_link_with_query_and_fragment(worl
     assert page.url == f"{world.app}/orders/7?tab=a&x=%2F#lines" and page.status == 200
 
 
+@pytest.mark.row("CSRF-8")
+async def test_a_portals_link_to_the_login_shows_the_way_to_the_app_and_starts_nothing(world: World) -> None:
+    portal = dict(NAVIGATION) | {"Sec-Fetch-Site": "cross-site"}
+    answer = await ask("GET", f"{world.app}/bff/login", headers=list(portal.items()))
+    assert answer.status == 403 and not answer.all("set-cookie") and '<a href="/">' in answer.text
+    for kind in ({"Sec-Fetch-Dest": "iframe"}, {"Sec-Purpose": "prefetch"}):
+        framed = dict(NAVIGATION) | {"Sec-Fetch-Site": "same-origin"} | kind
+        assert (await ask("GET", f"{world.app}/bff/login", headers=list(framed.items()))).status == 403
+    assert not world.provider.requests("par")
+
+
+@pytest.mark.row("ARCH-5", "AUTHZ-5")
+async def test_a_page_full_of_calls_by_a_stranger_begins_no_login_and_leaves_no_cookie(world: World) -> None:
+    browser = Browser()
+    calls = [browser.fetch(f"{world.app}/record/{number}", page=f"{world.app}/") for number in range(30)]
+    answers = await asyncio.gather(*calls, browser.fetch(f"{world.app}/bff/login", page=f"{world.app}/", csrf=False))
+    assert {(answer.status, answer.code) for answer in answers} == {(401, "unauthenticated"), (403, "login_needs_navigation")}
+    assert not browser.jar.names() and not world.provider.requests("par") and answers[0].json()["login_url"] == "/bff/login"
+
+
 @pytest.mark.row("CB-2", "AUTHZ-5")
 async def test_a_callback_with_another_state_leaves_the_begun_login_alone(world: World) -> None:
     browser = Browser()

@@ -183,6 +183,11 @@ def test_the_page_s_only_style_is_the_one_its_policy_names() -> None:
     assert "href" not in body.decode()
 
 
+@pytest.mark.row("CSRF-8")
+def test_a_person_who_came_to_the_sign_in_from_elsewhere_is_shown_the_way_to_the_app() -> None:
+    assert Page(written(Refusal(403, "navigation_refused", "x"), PAGE)[1].decode()).links == ["/"]
+
+
 @pytest.mark.row("STEPUP-6")
 def test_only_a_get_is_offered_again_after_the_sign_in() -> None:
     posted = accepted(head(b"Sec-Fetch-Mode: navigate", start=b"POST /orders HTTP/1.1"))
