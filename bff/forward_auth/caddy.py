@@ -14,7 +14,7 @@ from bff.forward_auth.stripping import ANSWER_NAMES, FAMILIES, NAMES
 
 _UPGRADE = "header_regexp Upgrade (?i)^websocket$"
 _EVENTS = "header_regexp Accept (?i)text/event-stream"
-_OURS = ("x-content-type-options", "cross-origin-resource-policy", "strict-transport-security")
+_OURS = ("x-content-type-options", "cross-origin-resource-policy")
 _ERRORS = (
     ("413", "body_too_large", "The request body is larger than this route allows."),
     ("502", "upstream_unreachable", "The API did not give a usable answer."),
@@ -147,7 +147,7 @@ def _upstream(front: Front, way: Way) -> Iterable[str]:
     yield f"header_up X-Forwarded-Proto {front.origin.partition(':')[0]}"
     yield f"header_up X-Forwarded-Host {front.authority}"
     yield "header_up X-Request-Id {http.request.uuid}"
-    kept = ("access-control-", *_OURS)  # Caddy removes after it sets
+    kept = ("access-control-", "x-accel-", *_OURS, *(["strict-transport-security"] if front.tls else []))  # Caddy removes after it sets
     yield from (f"header_down -{name}" for name in ANSWER_NAMES if not name.startswith(kept))
     yield "header_down -Access-Control-*"
     yield "header_down -X-Accel-*"

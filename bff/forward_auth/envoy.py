@@ -19,7 +19,9 @@ _MUTATION = f"{_TYPE}.extensions.filters.http.header_mutation.v3.HeaderMutation"
 _BEFORE, _ASK, _AFTER = "bff.before", "envoy.filters.http.ext_authz", "bff.after"
 
 # What the judgement reads of a request, besides its method and target.
-_FRAMING = {"host", "content-length", "transfer-encoding", "connection", "upgrade"}
+# Framing is the question's own. Envoy rewrites X-Forwarded-For and -Proto; the other words about where a request came from are a
+# browser's, and go before anybody could believe them (H5).
+_FRAMING = {"host", "content-length", "transfer-encoding", "connection", "upgrade", "x-forwarded-host", "forwarded"}
 _SENT = tuple(sorted(({name.decode() for name in JUDGED} - _FRAMING) | {"user-agent", ROUTE.lower()}))
 _REFUSAL = (
     "content-type", "cache-control", "set-cookie", "www-authenticate", "retry-after", "allow", "bff-error", "x-content-type-options",
@@ -132,7 +134,12 @@ def _routes(front: Front) -> Iterable[dict[str, Any]]:
 def _to_door(match: dict[str, Any], **more: Any) -> dict[str, Any]:
     # The door has deadlines of its own; none here may cut a stream.
     route = {"cluster": "bff_door", "timeout": "0s", "idle_timeout": "920s", **more}
-    return {"match": match, "route": route, "request_headers_to_remove": [SECRET, "forwarded"], "typed_per_filter_config": _unasked()}
+    return {
+        "match": match,
+        "route": route,
+        "request_headers_to_remove": [SECRET, "x-forwarded-host", "forwarded"],
+        "typed_per_filter_config": _unasked(),
+    }
 
 
 def _unasked() -> dict[str, Any]:

@@ -36,6 +36,7 @@ def _lines(front: Front) -> Iterable[str]:
     yield ""
     yield "defaults"
     yield "  mode http"
+    yield "  retries 1"
     yield "  timeout connect 5s"
     yield "  timeout client 60s"
     yield "  timeout server 65s"
@@ -94,6 +95,7 @@ def _api(front: Front, way: Way) -> Iterable[str]:
     yield "  http-request lua.bff_ask"
     yield "  http-request deny deny_status 503 unless { var(txn.bff_verdict) -m str yes }"
     yield "  http-request del-header Upgrade"
+    yield "  http-request del-header Connection"
     yield from (f"  http-request del-header {family} -m beg" for family in FAMILIES)
     plain = [name for name in NAMES if not name.startswith(FAMILIES)]
     yield from (f"  http-request del-header {name}" for name in (*plain, front.csrf_header, *front.answer_headers))
@@ -108,7 +110,7 @@ def _api(front: Front, way: Way) -> Iterable[str]:
     yield f"  http-request set-header Host {way.upstream.authority}"
     if way.base != way.route.path:
         yield f"  http-request replace-path {way.path_pattern} {way.base}\\1"
-    yield from (f"  http-response del-header {name}" for name in ANSWER_NAMES if not name.startswith("access-control-"))
+    yield from (f"  http-response del-header {name}" for name in ANSWER_NAMES if not name.startswith(("access-control-", "x-accel-")))
     yield "  http-response del-header access-control- -m beg"
     yield "  http-response del-header x-accel- -m beg"
     yield "  http-response add-header Set-Cookie %[var(txn.bff_set_cookie)] if { var(txn.bff_set_cookie) -m found }"

@@ -93,7 +93,7 @@ def _server_block(front: Front) -> Iterable[str]:
     yield "auth_request_set $bff_retry_after $upstream_http_retry_after;"
     yield ""
     yield "# An API's answer: nothing that would act on the whole origin."
-    yield from (f"proxy_hide_header {name};" for name in ANSWER_NAMES)
+    yield from (f"proxy_hide_header {name};" for name in (*ANSWER_NAMES, "cache-control", "vary"))
     yield "proxy_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Buffering X-Accel-Charset;"
     yield ""
     yield f"location ^~ {front.endpoint} {{ return 404; }}"
@@ -224,11 +224,8 @@ def _api_block(front: Front, way: Way) -> Iterable[str]:
 
 
 def _answer_headers(front: Front, way: Way) -> Iterable[str]:
-    if way.cache_control:
-        yield "proxy_hide_header Cache-Control;"
-        yield "proxy_hide_header Vary;"
-        yield f'add_header Cache-Control "{way.cache_control}" always;'
-        yield "add_header Vary $bff_vary always;"
+    yield f'add_header Cache-Control "{way.cache_control or "$upstream_http_cache_control"}" always;'
+    yield f"add_header Vary {'$bff_vary' if way.cache_control else '$upstream_http_vary'} always;"
     yield "add_header X-Content-Type-Options nosniff always;"
     yield "add_header Cross-Origin-Resource-Policy same-origin always;"
     yield "add_header Content-Security-Policy \"sandbox; default-src 'none'; frame-ancestors 'none'\" always;"

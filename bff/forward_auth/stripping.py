@@ -15,6 +15,9 @@ from bff.proxy.lines import HOP_BY_HOP, NEVER_PASS, NEVER_PASS_PREFIXES, may_pas
 # Set anew by every configuration, so never merely removed.
 _REBUILT: Final = frozenset({b"host", b"content-length", b"cookie", b"authorization", b"x-request-id", b"expect"})
 
+# Hop-by-hop fields that front proxies are known to pass on; the others are framing, which they write themselves.
+_HOPS: Final = frozenset({b"http2-settings", b"proxy-connection", b"proxy-authorization", b"keep-alive", b"te", b"trailer", b"trailers"})
+
 _MEMBERS: Final = {
     "sec-": "fetch-site fetch-mode fetch-dest fetch-user fetch-storage-access purpose gpc ch-ua ch-ua-mobile ch-ua-platform ch-ua-arch "
     "ch-ua-model ch-ua-bitness ch-ua-full-version ch-ua-full-version-list ch-ua-platform-version ch-ua-wow64 ch-ua-form-factors "
@@ -59,7 +62,7 @@ _HARMLESS: Final = (b"sec-", b"access-control-request-")
 
 NAMES: Final = tuple(
     sorted(
-        {name.decode() for name in NEVER_PASS - HOP_BY_HOP - _REBUILT}
+        {name.decode() for name in (NEVER_PASS - HOP_BY_HOP - _REBUILT) | _HOPS}
         | {family + member for family, members in _MEMBERS.items() for member in (members.split() or [""])}
     )
 )
@@ -74,6 +77,7 @@ ANSWER_NAMES: Final = tuple(
         {name.decode() for name in NEVER_RETURN - HOP_BY_HOP - {b"content-length"}}
         | {"set-cookie", "www-authenticate"}
         | {f"access-control-{name}" for name in ("allow-origin", "allow-credentials", "allow-methods", "allow-headers", "max-age")}
+        | {f"x-accel-{name}" for name in ("redirect", "expires", "limit-rate", "buffering", "charset")}
         | {"access-control-expose-headers", "bff-error", "bff-status", "bff-problem"}
     )
 )

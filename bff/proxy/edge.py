@@ -9,6 +9,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 Network = IPv4Network | IPv6Network
 
 _FORWARDED_PAIR = re.compile(r"""[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:"([^"\\]*)"|([!#$%&'*+.^_`|~0-9A-Za-z-]+))[ \t]*""")
+_HANDSHAKES = {"ws": "http", "wss": "https"}
+"""What Traefik calls the two schemes when the request is a WebSocket handshake."""
 _IP_LITERAL = re.compile(r"\[([0-9A-Fa-f:.]{2,45})\](?::\d{1,5})?|([0-9.]{7,15})(?::\d{1,5})?|([0-9A-Fa-f:.]{2,45})")
 
 
@@ -74,6 +76,7 @@ def read_browser(
     if forwarded_for is None and forwarded_proto is None and forwarded_host is None and forwarded is not None:
         return _read_forwarded(edge, forwarded)
     scheme = (forwarded_proto or "").strip().lower()
+    scheme = _HANDSHAKES.get(scheme, scheme)
     if scheme not in ("", "http", "https") or (forwarded_host is not None and "," in forwarded_host):
         return None
     hops = forwarded_for.split(",") if forwarded_for else []

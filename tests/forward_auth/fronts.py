@@ -64,9 +64,7 @@ class FrontProxy:
         self.program.stop(5)
 
 
-async def send(
-    address: Address, authority: str, method: str, target: str, headers: HeaderList, body: bytes | None = None
-) -> Answer:
+async def send(address: Address, authority: str, method: str, target: str, headers: HeaderList, body: bytes | None = None) -> Answer:
     """One request, byte for byte, on a connection of its own."""
     import asyncio
 
