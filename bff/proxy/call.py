@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bff.base.errors import BffError
 from bff.policy.facts import Facts
-from bff.policy.verdict import Refusal
+from bff.policy.verdict import Admitted, Refusal
 from bff.proxy.deadlines import check_body, check_head, check_waiting, seems_gone
 from bff.proxy.framing import ChunkedReader
+from bff.proxy.lane import Glimpse
 from bff.proxy.memo import Plan
+from bff.proxy.patterns import Pattern
 from bff.proxy.refusals import INTERNAL, refusal_of
 from bff.proxy.tether import Tether
 from bff.proxy.upload import Upload
@@ -38,7 +40,8 @@ class Call:
     moved_at = 0.0
     remaining: int | None = None
     interim = 0
-    facts: Facts
+    seen: Facts | Glimpse | None = None
+    _facts: Facts | None = None
     plan: Plan = cast(Plan, None)
     block = b""
     body_sent = False
@@ -60,6 +63,26 @@ class Call:
         self.door = door
         self.request_id = request_id
         self.started = started
+
+    @property
+    def facts(self) -> Facts:
+        """The request. One that a pattern let through is read in full only now: the short way does without."""
+        if self._facts is None:
+            self._facts = self.whole().facts
+        return self._facts
+
+    @facts.setter
+    def facts(self, facts: Facts) -> None:
+        self._facts = self.seen = facts
+
+    def whole(self) -> Admitted:
+        """The verdict on this very request."""
+        plan = self.plan
+        if isinstance(plan, Pattern):
+            plan = self.plan = self.door.house.settle(plan, self.block)
+        if plan.admitted is None:
+            raise RuntimeError("a plan without a verdict")
+        return plan.admitted
 
     # -- the browser's side -----------------------------------------------------------------------------------------
 
@@ -109,7 +132,8 @@ class Call:
         if self.seated:
             plan.lane.active -= 1
             plan.seat.active -= 1
-        self.door.house.ended.append((now, self.request_id, plan, self.facts, self.status, self.received, self.sent, self.started, outcome))
+        seen = self.seen or self.facts
+        self.door.house.ended.append((now, self.request_id, plan, seen, self.status, self.received, self.sent, self.started, outcome))
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer with a refusal of ours, or cut if an answer has begun."""

@@ -26,7 +26,7 @@ def check_waiting(call: Call, now: float) -> None:
 
 def check_head(call: Call, now: float) -> None:
     """The upstream has the request, or is getting it. A browser that stalls gets a 408, an upstream that does a 504."""
-    limits = call.plan.admitted.route.limits
+    limits = call.plan.route.limits
     quiet = now - call.moved_at
     if call.waits_for_body:
         late = BODY_LATE if quiet > min(limits.idle_s, call.door.house.options.body_s) else None
@@ -40,12 +40,12 @@ def check_head(call: Call, now: float) -> None:
 
 def check_body(call: Call, now: float) -> None:
     """The answer is on its way: whatever goes wrong now can only cut it."""
-    limits, plan = call.plan.admitted.route.limits, call.plan
+    limits, plan = call.plan.route.limits, call.plan
     idle_s = limits.stream_idle_s if call.stream else limits.idle_s
     stalled = call.door.writable and now - call.moved_at > idle_s
     if stalled or (not call.stream and now - call.started > limits.total_s):
         call.cut()
-    elif plan.live is not None and plan.judged is not None and plan.admitted.target is not None:
+    elif plan.live is not None and plan.judged is not None and plan.proxied:
         if call.tether is None:
             call.tether = Tether(plan.live, plan.judged, call.on_session_end)
         call.tether.check(call.door.house.now())

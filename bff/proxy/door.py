@@ -20,6 +20,7 @@ from bff.policy.verdict import Refusal
 from bff.proxy.call import HEAD
 from bff.proxy.exchange import Exchange
 from bff.proxy.head import MAX_HEAD_BYTES, check_unfinished
+from bff.proxy.lane import Glimpse
 from bff.proxy.refusals import DOOR_FULL, HEAD_LATE
 from bff.proxy.upstream import bound_writes
 
@@ -70,6 +71,12 @@ class Door(asyncio.Protocol):
             return
         house = self.house
         plan = house.find_plan(data)
+        seen: Facts | Glimpse
+        if plan is not None:
+            before, after = plan.head
+            seen = plan.seen
+        elif (alike := house.find_alike(data, self.edge)) is not None:
+            plan, before, after, seen = alike
         if plan is None or plan.edge is not self.edge or not plan.bodiless:
             self._read(data)
             return
@@ -93,7 +100,8 @@ class Door(asyncio.Protocol):
         request_id = b"%b%x" % (house.id_prefix, house.ids)
         exchange = Exchange(self, request_id, house.monotonic())
         exchange.plan = plan
-        exchange.facts = plan.admitted.facts
+        exchange.seen = seen
+        exchange.block = data
         exchange.seated = True
         exchange.stage = HEAD
         exchange.moved_at = exchange.started
@@ -101,7 +109,6 @@ class Door(asyncio.Protocol):
         connection.occupant = exchange
         self.exchange = exchange
         self.mode = BUSY
-        before, after = plan.head
         connection.write(before + request_id + after)
 
     # -- everything else that arrives -------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class Exchange(Call):
     def go_again(self, plan: Plan) -> None:
         """A head judged before, and still good, on its way to a body or to a connection that is not at hand."""
         self.plan = plan
-        self.facts = plan.admitted.facts
+        self.facts = plan.seen
         self.door.house.touch(plan)
         self._go()
 
@@ -86,7 +86,7 @@ class Exchange(Call):
             self.start(connection)
 
     async def _connect(self) -> None:
-        self.start(await self.plan.origin.connect(self.plan.admitted.route.limits.connect_s))
+        self.start(await self.plan.origin.connect(self.plan.route.limits.connect_s))
 
     def start(self, connection: UpstreamConnection) -> None:
         """Send the head, and as much of the body as the browser has sent already."""
@@ -99,7 +99,7 @@ class Exchange(Call):
         head = plan.head[0] + self.request_id + plan.head[1] if plan.head[1] else plan.head[0]
         facts = self.facts
         if facts.body_length != 0 and self.upload is None:
-            self.upload = Upload(facts, limit=plan.admitted.route.limits.body_bytes)
+            self.upload = Upload(facts, limit=plan.route.limits.body_bytes)
             held = door.begin_body()
             if facts.expect_continue and not held:
                 door.write(CONTINUE)
@@ -163,7 +163,7 @@ class Exchange(Call):
         plan.origin.give(connection, now)
         plan.lane.active -= 1
         plan.seat.active -= 1
-        house.ended.append((now, self.request_id, plan, self.facts, reply.status, self.received, sent, self.started, "ok"))
+        house.ended.append((now, self.request_id, plan, self.seen, reply.status, self.received, sent, self.started, "ok"))
         door.done(True, now)
 
     def _on_more(self, data: bytes) -> None:
@@ -199,7 +199,7 @@ class Exchange(Call):
             self.refuse(BAD_ANSWER)
             return
         try:
-            answer = switching_head(head, plan.admitted, rules=self.door.house.rules, sent_key=plan.websocket_key)
+            answer = switching_head(head, self.whole(), rules=self.door.house.rules, sent_key=plan.websocket_key)
         except UpstreamProtocol:
             self.refuse(BAD_ANSWER)
             return
@@ -211,7 +211,7 @@ class Exchange(Call):
         Tunnel(self, connection, deflate=_has_deflate(head)).open(answer, rest)
 
     def _on_head(self, block: bytes, head: ResponseHead, rest: bytes) -> None:
-        admitted = self.plan.admitted
+        admitted = self.whole()
         if head.status == 401 and admitted.credential is not None and not self._on_challenge(block, head, rest):
             return
         if self.upload is not None and head.status >= 300:
@@ -317,7 +317,7 @@ class Exchange(Call):
             if unheard and self.plan.replayable and not self.retried:
                 self.retried = True  # it rested too long and died: nothing was answered, once more on a fresh one (BODY-6)
                 self.stage = WAIT
-                self.plan = self.door.house.plan(self.plan.admitted, self.door.edge)
+                self.plan = self.door.house.plan(self.whole(), self.door.edge)
                 self._spawn(self._connect())
             else:
                 self.refuse(NO_ANSWER)

@@ -81,6 +81,10 @@ class Gatekeeper:
         """Judge by another table from now on (SIGHUP). Verdicts already given stay; the door forgets its memo of them."""
         self._table = table
 
+    def match(self, path: str) -> Route | None:
+        """The route of a canonical path, by the table of now."""
+        return self._table.match(path)
+
     def judge_now(self, facts: Facts) -> Verdict | None:
         """The verdict, if everything it needs is at hand; None if ``judge`` must be awaited. Raises nothing of ours."""
         route = self._table.match(facts.path)

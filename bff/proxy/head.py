@@ -72,7 +72,6 @@ _LOOP: Final = Refusal(508, "loop_detected", "This request already came through 
 
 _WS_KEY = re.compile(r"[A-Za-z0-9+/]{21}[AQgw]==")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _PERSISTENCE: Final = frozenset({b"close", b"keep-alive", b"upgrade"})
 
 
@@ -97,16 +96,16 @@ class HeadReader:
     """
 
     def __init__(self, *, csrf_header: str = "x-csrf", entries: int = 4096) -> None:
-        self._lines = LineMemo(LineReader(csrf_header=csrf_header.lower().encode()), entries=entries)
-        self._starts = LineMemo(read_start, entries=entries)
+        self.lines = LineMemo(LineReader(csrf_header=csrf_header.lower().encode()), entries=entries)
+        self.starts = LineMemo(read_start, entries=entries)
         self._llhttp = SecondJudge()
         self._id_prefix = secrets.token_hex(4) + "-"
         self._ids = count(1)
 
     def forget(self) -> None:
         """Drop every remembered line."""
-        self._lines.forget()
-        self._starts.forget()
+        self.lines.forget()
+        self.starts.forget()
 
     def read(self, block: bytes, edge: Edge) -> Facts | Refusal:
         """``block`` is request line to blank line, final CRLFCRLF included, and nothing after it."""
@@ -115,11 +114,11 @@ class HeadReader:
         lines = block[:-4].split(b"\r\n")
         if len(lines) > MAX_LINES + 1:
             return _HEAD_TOO_LARGE
-        start = self._starts.find(lines[0])
+        start = self.starts.find(lines[0])
         if isinstance(start, Refusal):
             return start
         del lines[0]
-        find, known = self._lines.find, self._lines.young.get
+        find, known = self.lines.find, self.lines.young.get
         headers, passing = [], []
         places: list[Any] = [None] * PLACES
         for line in lines:
@@ -145,6 +144,10 @@ class HeadReader:
             return malformed("The request is not strict HTTP/1.1.")
         return facts
 
+    def ends(self, block: bytes) -> bool:
+        """llhttp's word that ``block`` is one whole request without a body, on a connection that stays."""
+        return self._llhttp.ends(block)
+
     def _conclude(self, start: Start, headers: Any, passing: Any, places: list[Any], edge: Edge) -> Facts | Refusal:
         method, path, query, http_10, encoded_slash = start
         connection = places[CONNECTION] or ()
@@ -168,7 +171,7 @@ class HeadReader:
         if places[VIA] is not None and _came_through(places[VIA], edge.via):
             return _LOOP
         traceparent = places[TRACEPARENT]
-        if traceparent is not None and _TRACEPARENT.fullmatch(traceparent) is None:
+        if traceparent == "":
             traceparent = None
             passing = [line for line in passing if line[:5].lower() != b"trace"]
         chunked = places[TRANSFER_ENCODING] is not None
@@ -283,6 +286,20 @@ class SecondJudge:
             return False
         if facts.keep_alive and facts.body_length == 0 and not facts.http_10:
             self._parser = parser
+        return True
+
+    def ends(self, block: bytes) -> bool:
+        """True if llhttp takes the block for exactly one message that ends with it."""
+        parser = self._parser or httptools.HttpRequestParser(self)
+        self._parser = None
+        self._ends = 0
+        try:
+            parser.feed_data(block)
+        except (httptools.HttpParserUpgrade, httptools.HttpParserError):
+            return False
+        if self._ends != 1:
+            return False
+        self._parser = parser
         return True
 
 

@@ -8,12 +8,13 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from bff.base.clock import Clock
 from bff.policy.facts import Facts
 from bff.policy.routes import Route, Upstream
+from bff.policy.target import aim
 from bff.policy.verdict import Admitted, Refusal, Verdict
 from bff.proxy.answer import refusal_bytes
 from bff.proxy.door import Door
@@ -21,8 +22,9 @@ from bff.proxy.edge import Edge, Network
 from bff.proxy.handoff import Handoff
 from bff.proxy.head import HeadReader
 from bff.proxy.headers import HeaderRules, agent_head, outbound_head
-from bff.proxy.lane import AccessRecord, Lane, Seat
+from bff.proxy.lane import AccessRecord, Glimpse, Lane, Seat
 from bff.proxy.memo import HeadMemo, Plan, Way
+from bff.proxy.patterns import Pattern, Patterns
 from bff.proxy.renewal import Renewer
 from bff.proxy.tunnel import GOING_AWAY, Tunnel
 from bff.proxy.upstream import UpstreamPool
@@ -64,13 +66,14 @@ class DoorOptions:
     memo_bytes: int = 8 * 1024 * 1024
 
 
-Ended = tuple[float, bytes, Plan | None, Facts | None, int, int, int, float, str]
+Ended = tuple[float, bytes, Plan | None, Facts | Glimpse | None, int, int, int, float, str]
 """(ended_at and, last but one, started_at in monotonic seconds; request id, plan, facts, status, received, sent; outcome)."""
 
 
 class Judge(Protocol):
     """The gatekeeper, as the door sees it."""
 
+    def match(self, path: str) -> Route | None: ...
     def judge_now(self, facts: Facts) -> Verdict | None: ...
 
     async def judge(self, facts: Facts) -> Verdict: ...
@@ -130,7 +133,11 @@ class DoorHouse:
         self.coarse = clock.monotonic()
         self.reader = HeadReader(csrf_header=csrf_header)
         self.memo = HeadMemo(entries=options.memo_entries, total_bytes=options.memo_bytes)
+        self.patterns = Patterns(
+            reader=self.reader, match=gatekeeper.match, entries=options.memo_entries // 4, total_bytes=options.memo_bytes // 4
+        )
         self.find_plan = self.memo.find
+        self.find_alike = self.patterns.find
         self.keeps_alive = True
         self.id_prefix = secrets.token_hex(4).encode() + b"-"
         self.ids = 0
@@ -183,6 +190,7 @@ class DoorHouse:
     def forget(self) -> None:
         """Drop every memo: keys or routes were replaced."""
         self.memo.forget()
+        self.patterns.forget()
         self.reader.forget()
         for lane in self.lanes.values():
             lane.forget()
@@ -259,8 +267,25 @@ class DoorHouse:
 
     def remember(self, block: bytes, plan: Plan) -> None:
         """Keep a plan for the same bytes to come, if using it again is safe: an API's, with a body of known length or none."""
-        if self.keeps_alive and plan.replies is not None and plan.head[1] and not plan.admitted.facts.chunked:
+        admitted = plan.admitted
+        if self.keeps_alive and plan.replies is not None and plan.head[1] and admitted is not None and not admitted.facts.chunked:
             self.memo.keep(block, plan)
+            if plan.bodiless:
+                self.patterns.learn(block, plan, admitted)
+
+    def settle(self, pattern: Pattern, block: bytes) -> Plan:
+        """The plan of one request that ``pattern`` let through, as the full way would have made it, but for the head: that is sent.
+
+        RuntimeError if it would not have passed there, which can't be: the same lines were read and found the same.
+        """
+        facts = self.reader.read(block, pattern.edge)
+        target = facts if isinstance(facts, Refusal) else aim(pattern.route, pattern.judged, facts)
+        if isinstance(facts, Refusal) or isinstance(target, Refusal):
+            raise RuntimeError("a pattern let through what is refused in full")
+        admitted = replace(pattern.example, facts=facts, target=target)
+        plan = Plan(admitted, pattern.edge, pattern.origin, (b"", b""), pattern.lane, pattern.seat)
+        plan.replies = pattern.replies
+        return plan
 
     def _lane(self, route: Route) -> Lane:
         """The running state of a route. Counters outlive a reload of the routes; the bounds are always the newest."""
@@ -339,6 +364,7 @@ class DoorHouse:
         """Look at every deadline once. A door whose check fails must not keep the others from theirs."""
         now = self.coarse = self.monotonic()
         self.memo.drop_stale(self._believes)
+        self.patterns.kept.drop_stale(self._believes)
         for door in list(self.doors):
             try:
                 door.check(now)
@@ -353,6 +379,7 @@ class DoorHouse:
         if len(self._seats) > MAX_SEATS:
             self._seats = {key: seat for key, seat in self._seats.items() if seat.active}
             self.memo.forget()
+            self.patterns.forget()
 
 
 def _split(head: bytes, facts: Facts, edge: Edge) -> tuple[bytes, bytes]:

@@ -7,6 +7,7 @@ and the access log a few times a second. Nothing here decides anything but the t
 from __future__ import annotations
 
 from bisect import bisect_left
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bff.policy.facts import Facts
@@ -15,10 +16,21 @@ from bff.policy.routes import Route
 if TYPE_CHECKING:
     from bff.proxy.memo import Way
 
+
+@dataclass(slots=True)
+class Glimpse:
+    """What the access log tells of a request that was let through by a pattern. The same names as in ``Facts``."""
+
+    method: str
+    path: str
+    client_ip: str
+    traceparent: str | None
+
+
 LATENCY_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper edges of the latency histogram; one more bucket takes what is slower."""
 
-AccessRecord = tuple[float, bytes, Facts | None, str, bytes, int, int, int, float, str]
+AccessRecord = tuple[float, bytes, Facts | Glimpse | None, str, bytes, int, int, int, float, str]
 """(ended_at epoch seconds, request id, facts, route name, session key, status, body bytes received, body bytes sent,
 seconds, outcome). Status 0: the client left before an answer. Outcome: ``ok``, ``aborted`` or a refusal's code.
 The facts hold cookies and queries: whoever formats a record chooses fields, never prints them whole (PRIV-1)."""

@@ -57,6 +57,9 @@ _PLACE_OF: Final = {
     b"x-forwarded-for": FORWARDED_FOR, b"forwarded": FORWARDED, b"via": VIA,
 }  # fmt: skip
 
+JUDGED: Final = frozenset(_PLACE_OF) | {b"x-csrf"}
+"""The fields that mean something to a judgement: what a front proxy that asks us must not leave out."""
+
 HOP_BY_HOP: Final = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade", b"trailer", b"trailers",
      b"proxy-authorization", b"proxy-authenticate", b"http2-settings"}
@@ -84,6 +87,7 @@ NEVER_PASS_PREFIXES: Final = (
 _LINE = re.compile(rb"([!#$%&'*+.^`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
 _TOKEN_LIST = re.compile(rb"[ \t,]*[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]*)*[ \t]*")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
+_TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _HOST = re.compile(rb"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
 Line = tuple[Header, int, Any, bytes | None]
@@ -200,10 +204,16 @@ def _read_host(value: bytes) -> str | Refusal:
     return value.decode().lower()
 
 
+def _read_trace(value: bytes) -> str:
+    """traceparent, or "" for one that breaks Trace Context §3.2: it is dropped, not refused."""
+    return value.decode() if _TRACEPARENT.fullmatch(value) else ""
+
+
 _READ_MEANING: Final[dict[int, Callable[[bytes], Any]]] = {
     HOST: _read_host,
     CONTENT_LENGTH: _read_length,
     TRANSFER_ENCODING: _read_coding,
     CONNECTION: read_names,
     COOKIE: read_cookies,
+    TRACEPARENT: _read_trace,
 }

@@ -8,10 +8,11 @@ can change - session, token life, idle time - is compared on every use by ``Plan
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from bff.policy.routes import Upstream
+from bff.policy.facts import Facts
+from bff.policy.routes import Route, Upstream
 from bff.policy.verdict import Admitted
 from bff.proxy.edge import Edge
 from bff.proxy.lane import Lane, Seat
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 MAX_KEPT_HEAD_BYTES = 8192
 NEVER = float("inf")
+K = TypeVar("K", bound=Hashable)
+P = TypeVar("P", bound="Plan")
+
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND", "REPORT", "SEARCH", "QUERY", "PUT", "DELETE"})
 
 
@@ -54,19 +58,25 @@ class Plan:
         "lane",
         "live",
         "origin",
+        "proxied",
         "replayable",
         "replies",
+        "route",
         "seat",
+        "seen",
         "session_key",
         "touch_s",
         "touches",
         "valid_until",
         "websocket_key",
+        "weight",
     )
 
     def __init__(self, admitted: Admitted, edge: Edge, origin: Origin, head: tuple[bytes, bytes], lane: Lane, seat: Seat) -> None:
         facts, live, judged = admitted.facts, admitted.live, admitted.judged
-        self.admitted = admitted
+        self.admitted: Admitted | None = admitted
+        self.route: Route = admitted.route
+        self.seen: Facts = facts
         self.edge = edge
         self.origin = origin
         self.head = head
@@ -74,12 +84,14 @@ class Plan:
         self.seat = seat
         self.replies: Replies | None = None
         self.websocket_key = b""
+        self.weight = 0
         self.live: Live | None = live
         self.judged: Session | None = judged
         self.valid_until = admitted.valid_until
         self.session_key = b"" if judged is None else judged.key
         self.touches = live is not None and admitted.route.activity
         self.touch_s = min(1.0, live.idle_s / 100) if live is not None and self.touches else NEVER
+        self.proxied = admitted.target is not None
         self.keep_alive = facts.keep_alive and not facts.http_10
         self.bodiless = facts.body_length == 0
         self.replayable = self.bodiless and facts.method in IDEMPOTENT and not facts.websocket
@@ -90,49 +102,56 @@ class Plan:
         return now < self.valid_until and (live is None or (live.session is self.judged and now < live.seen_at + live.idle_s))
 
 
-class HeadMemo:
-    """Plans by exact head bytes. Owner: the door house. Bounds: entries and bytes; the oldest goes first."""
+class Kept(Generic[K, P]):
+    """Plans by what they may be used for. Owner: the door house. Bounds: entries and bytes; the oldest goes first."""
 
-    def __init__(self, *, entries: int = 4096, total_bytes: int = 8 * 1024 * 1024) -> None:
+    def __init__(self, *, entries: int, total_bytes: int) -> None:
         self._entries = entries
         self._total_bytes = total_bytes
         self._bytes = 0
-        self._kept: OrderedDict[bytes, Plan] = OrderedDict()
+        self._kept: OrderedDict[K, P] = OrderedDict()
         self.find = self._kept.get
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def keep(self, block: bytes, plan: Plan) -> None:
-        """Remember a plan. What is too big, or answers with cookies of its own, is not worth or not safe to keep."""
-        size = len(block) + len(plan.head[0]) + len(plan.head[1])
-        if len(block) > MAX_KEPT_HEAD_BYTES or plan.admitted.set_cookies:
-            return
-        self.drop(block)
-        while self._kept and (len(self._kept) >= self._entries or self._bytes + size > self._total_bytes):
-            self._uncount(*self._kept.popitem(last=False))
-        self._kept[block] = plan
-        self._bytes += size
+    def put(self, key: K, plan: P, weight: int) -> None:
+        """Remember a plan that takes about ``weight`` bytes."""
+        self.drop(key)
+        while self._kept and (len(self._kept) >= self._entries or self._bytes + weight > self._total_bytes):
+            self._bytes -= self._kept.popitem(last=False)[1].weight
+        plan.weight = weight
+        self._kept[key] = plan
+        self._bytes += weight
 
-    def drop(self, block: bytes) -> None:
-        plan = self._kept.pop(block, None)
+    def drop(self, key: K) -> None:
+        plan = self._kept.pop(key, None)
         if plan is not None:
-            self._uncount(block, plan)
-
-    def _uncount(self, block: bytes, plan: Plan) -> None:
-        self._bytes -= len(block) + len(plan.head[0]) + len(plan.head[1])
+            self._bytes -= plan.weight
 
     def drop_stale(self, believes: Callable[[Live], bool]) -> int:
         """Drop every plan whose session changed, ended or can't be vouched for: nothing of a signed-out user stays here."""
         stale = [
-            block
-            for block, plan in self._kept.items()
+            key
+            for key, plan in self._kept.items()
             if plan.live is not None and (plan.live.session is not plan.judged or not believes(plan.live))
         ]
-        for block in stale:
-            self.drop(block)
+        for key in stale:
+            self.drop(key)
         return len(stale)
 
     def forget(self) -> None:
         self._kept.clear()
         self._bytes = 0
+
+
+class HeadMemo(Kept[bytes, Plan]):
+    """Plans by exact head bytes."""
+
+    def __init__(self, *, entries: int = 4096, total_bytes: int = 8 * 1024 * 1024) -> None:
+        super().__init__(entries=entries, total_bytes=total_bytes)
+
+    def keep(self, block: bytes, plan: Plan) -> None:
+        """Remember a plan. What is too big, or answers with cookies of its own, is not worth or not safe to keep."""
+        if len(block) <= MAX_KEPT_HEAD_BYTES and plan.admitted is not None and not plan.admitted.set_cookies:
+            self.put(block, plan, len(block) + len(plan.head[0]) + len(plan.head[1]))

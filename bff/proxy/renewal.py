@@ -34,7 +34,7 @@ async def renew(exchange: Exchange, block: bytes, head: ResponseHead, rest: byte
 
 
 async def _renewed(exchange: Exchange) -> Admitted | Refusal | None:
-    admitted = exchange.plan.admitted
+    admitted = exchange.whole()
     live, stale = admitted.live, admitted.credential
     if live is None or stale is None:
         return None

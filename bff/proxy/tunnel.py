@@ -31,7 +31,7 @@ class Tunnel:
     eof_mark: int | None = None
 
     def __init__(self, exchange: Exchange, connection: UpstreamConnection, *, deflate: bool) -> None:
-        limit = exchange.plan.admitted.route.limits.websocket_message_bytes
+        limit = exchange.plan.route.limits.websocket_message_bytes
         self.door = exchange.door
         self.plan: Plan = exchange.plan
         self.facts: Facts = exchange.facts

@@ -93,6 +93,8 @@ ROUTES = [
     route("/public/", token="none", session=False),
     route("/quiet/", activity=False),
     route("/files/", encoded_slash=True),
+    route("/flat"),
+    route("/cookies/", forward_cookies=frozenset({"theme"})),
     route("/region/", upstream=None, by_claim={"eu": UPSTREAM}, claim="region"),
     route(
         "/bff/login",

@@ -233,6 +233,9 @@ class Guard:
     cancelled: int = 0
     failure: Exception | None = None
 
+    def match(self, path: str) -> Route | None:
+        return self.route if path.startswith(self.route.path) else None
+
     def judge_now(self, facts: Facts) -> Verdict | None:
         self.asked.append(facts)
         return None if self.waits else self._rule(facts)

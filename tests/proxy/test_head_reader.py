@@ -18,14 +18,14 @@ def test_the_memo_of_lines_is_bounded() -> None:
     reader = HeadReader(entries=50)
     for number in range(500):
         accepted_by(reader, head(b"X-A: %d" % number, start=b"GET /%d HTTP/1.1" % number))
-    for memo in (reader._lines, reader._starts):
+    for memo in (reader.lines, reader.starts):
         assert len(memo.young) <= 50
         assert len(memo.old) <= 50
     accepted_by(reader, head(b"X-A: " + b"a" * 2000))
-    assert max(len(line) for line in reader._lines.young) <= 1024
+    assert max(len(line) for line in reader.lines.young) <= 1024
     reader.forget()
-    assert not reader._lines.young
-    assert not reader._starts.old
+    assert not reader.lines.young
+    assert not reader.starts.old
 
 
 @pytest.mark.row("M1")

@@ -1,0 +1,183 @@
+"""The second memory: how requests go whose *judged* lines are the same, whatever else they say.
+
+A verdict and the outbound head depend on the method, the route, the connection and the header lines that mean something to
+us (bff.proxy.lines gives those a place). The rest - path and query below the route's prefix, lines that an API may see and we
+don't read, the trace - changes from request to request in what browsers and front proxies really send, and misses
+``HeadMemo``. So each of these requests is read line by line under the same grammar, llhttp sees every byte of it, and what
+it may forward is its own; only the judgement and our own lines come from the pattern. What may have changed since is
+compared on every use, as for a plan.
+
+A pattern is kept only if it gives, for the request it was learnt from, the very head that the full way gave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from bff.policy.routes import Route
+from bff.policy.verdict import Admitted, Refusal
+from bff.proxy.edge import Edge
+from bff.proxy.head import MAX_LINES, HeadReader
+from bff.proxy.lane import Glimpse
+from bff.proxy.lines import REQUEST_ID, TRACEPARENT
+from bff.proxy.memo import MAX_KEPT_HEAD_BYTES, Kept, Plan
+
+Key = tuple[str | bytes, ...]
+
+MAX_ROADS = 2048
+MAX_ROAD_BYTES = 1024
+MAX_MET = 8192
+
+
+class Pattern(Plan):
+    """A plan for many requests: it has no verdict and no head of any one of them. ``example`` is the verdict it was learnt from.
+
+    An outbound head is ``start``, what follows the route's prefix in the request line, ``host``, the passing lines, ``tail``,
+    a request id and ``end``.
+    """
+
+    __slots__ = ("client_ip", "end", "example", "host", "needs_no_slash", "start", "tail")
+
+    def __init__(self, plan: Plan, example: Admitted, start: bytes, host: bytes, tail: bytes) -> None:
+        super().__init__(example, plan.edge, plan.origin, (b"", b""), plan.lane, plan.seat)
+        self.admitted = None
+        self.replies = plan.replies
+        self.example = example
+        self.start = start
+        self.host = host
+        self.tail = tail
+        self.end = plan.head[1]
+        self.client_ip = example.facts.client_ip
+        self.needs_no_slash = start.endswith(b"/")
+
+
+@dataclass(frozen=True, slots=True)
+class Road:
+    """Where a request line leads: ``kind`` names method and route, ``rest`` is the line from the end of the route's prefix on."""
+
+    kind: str
+    method: str
+    path: str
+    route: Route
+    rest: bytes
+
+
+class Alike(NamedTuple):
+    """A request like an earlier one: ``before`` and ``after`` are its own outbound head around the request id."""
+
+    plan: Pattern
+    before: bytes
+    after: bytes
+    seen: Glimpse
+
+
+class Patterns:
+    """Owner: the door house. Bounds: entries and bytes of patterns, the oldest goes first; request lines, emptied when full.
+
+    A head that comes a second time is worth a place in ``HeadMemo``, so ``find`` sends it the full way; ``_met`` holds
+    no more than hashes, and a wrong guess costs that one request its shortcut.
+    """
+
+    def __init__(self, *, reader: HeadReader, match: Callable[[str], Route | None], entries: int, total_bytes: int) -> None:
+        self._reader = reader
+        self._match = match
+        self.kept: Kept[Key, Pattern] = Kept(entries=entries, total_bytes=total_bytes)
+        self._roads: dict[bytes, Road] = {}
+        self._met: set[int] = set()
+
+    def forget(self) -> None:
+        self.kept.forget()
+        self._roads.clear()
+        self._met.clear()
+
+    def find(self, block: bytes, edge: Edge) -> Alike | None:
+        """The way of a head that differs from a judged one only where the judgement doesn't look. None: read it in full."""
+        scanned = self._scan(block, edge)
+        if scanned is None:
+            return None
+        road, key, lines, trace = scanned
+        pattern = self.kept.find(key)
+        if pattern is None or pattern.edge is not edge or pattern.route is not road.route:
+            return None
+        if (pattern.needs_no_slash and road.rest[:1] == b"/") or not self._is_first(block) or not self._reader.ends(block):
+            return None
+        lines[0] = pattern.start + road.rest
+        lines[1] = pattern.host
+        lines.append(pattern.tail)
+        return Alike(pattern, b"\r\n".join(lines), pattern.end, Glimpse(road.method, road.path, pattern.client_ip, trace))
+
+    def learn(self, block: bytes, plan: Plan, admitted: Admitted) -> None:
+        """Keep what is general in an admitted request without a body. The caller vouches that it may be kept at all."""
+        facts, target = admitted.facts, admitted.target
+        scanned = self._scan(block, plan.edge)
+        if scanned is None or target is None or facts.connection:
+            return
+        road, key, lines, _ = scanned
+        start = f"{facts.method} {target.upstream.base_path}".encode("ascii")
+        host = f"Host: {target.upstream.authority}".encode("ascii")
+        lines[:2] = start + road.rest, host
+        own = b"\r\n".join(lines) + b"\r\n"
+        head = plan.head[0]
+        if road.route is admitted.route and head.startswith(own):
+            pattern = Pattern(plan, admitted, start, host, head[len(own) :])
+            self.kept.put(key, pattern, sum(map(len, key)) + len(block) + len(head))
+
+    def _scan(self, block: bytes, edge: Edge) -> tuple[Road, Key, list[bytes], str | None] | None:
+        """One walk over the lines: (road, key, [two free places, passing lines ...], trace). None for anything unusual,
+        and for everything that the full way refuses while reading."""
+        if len(block) > MAX_KEPT_HEAD_BYTES or not block.endswith(b"\r\n\r\n"):
+            return None
+        lines = block[:-4].split(b"\r\n")
+        road = self._roads.get(lines[0]) or self._find_road(lines[0])
+        if road is None or len(lines) > MAX_LINES + 1:
+            return None
+        del lines[0]
+        judged: list[str | bytes] = [road.kind]
+        passing = [b"", b""]
+        trace: str | None = None
+        named = edge.peer_trusted
+        memo = self._reader.lines
+        known = memo.young.get
+        for line in lines:
+            entry = known(line) or memo.find(line)
+            if isinstance(entry, Refusal):
+                return None
+            _, place, meaning, passes = entry
+            if place:
+                if place == TRACEPARENT:
+                    if trace is not None or not meaning:
+                        return None
+                    trace = meaning
+                elif place == REQUEST_ID and not named:
+                    named = True  # ours goes out instead; a second one is refused, so it must count as judged
+                else:
+                    judged.append(line)
+            if passes is not None:
+                passing.append(passes)
+        return road, tuple(judged), passing, trace
+
+    def _find_road(self, line: bytes) -> Road | None:
+        start = self._reader.starts.find(line)
+        if isinstance(start, Refusal) or start.http_10 or start.encoded_slash or start.method == "OPTIONS":
+            return None
+        route = self._match(start.path)
+        if route is None or (route.upstream is None and not route.by_claim) or not start.path.startswith(route.path):
+            return None
+        rest = line[len(start.method) + 1 + len(route.path) :]
+        road = Road(f"{start.method} {route.name}", start.method, start.path, route, rest)
+        if len(line) <= MAX_ROAD_BYTES:
+            if len(self._roads) >= MAX_ROADS:
+                self._roads.clear()
+            self._roads[line] = road
+        return road
+
+    def _is_first(self, block: bytes) -> bool:
+        mark = hash(block)
+        if mark in self._met:
+            return False
+        if len(self._met) >= MAX_MET:
+            self._met.clear()
+        self._met.add(mark)
+        return True

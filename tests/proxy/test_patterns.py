@@ -1,0 +1,357 @@
+"""Patterns: whatever goes by one is exactly what the full way would have done with it, and nothing goes by one that it would refuse."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bff.policy.facts import Facts
+from bff.policy.verdict import Admitted, Refusal
+from bff.proxy.edge import Edge
+from bff.proxy.handoff import Handoff
+from bff.proxy.head import read_facts
+from bff.proxy.headers import HeaderRules, outbound_head
+from bff.proxy.house import DoorHouse, DoorOptions
+from bff.proxy.upstream import UpstreamPool
+from bff.session.model import Credential, Live
+from tests.proxy.gate import NAME, ORIGIN, World
+from tests.proxy.rig import answering, build_session, eventually, field_of, open_rig
+
+HOSTS = frozenset({"a.test"})
+EDGES = [
+    Edge(peer_ip="192.0.2.7", tls=True, trusted=(), hosts=HOSTS),
+    Edge(peer_ip="10.0.0.1", tls=True, trusted=(ip_network("10.0.0.0/8"),), hosts=HOSTS),
+]
+RULES = HeaderRules(own_cookies="__Host-Http-bff", public_origin=ORIGIN)
+OWN = f"Cookie: theme=dark; {NAME}=alice".encode()
+
+starts = st.sampled_from(
+    b"""GET /api/x|GET /api/x?a=1|GET /api/x?b=%2F|GET /api/y/z|GET /api/|HEAD /api/x|DELETE /api/x|POST /api/x|OPTIONS /api/x
+GET /public/x|GET /public/y|GET /either/x|GET /greeting/x|GET /get/x|PUT /get/x|GET /sales/x|GET /region/x|GET /files/a%2Fb
+GET /files/a|GET /api/a%2Fb|GET /flat/x|GET /flat|GET /flat/|GET /cookies/x|GET /cookies/y|GET /api/../x|GET /none
+GET /bff/user""".replace(b"\n", b"|").split(b"|")
+)
+TRACE = b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01"
+TRACE_LINES = [b"traceparent: " + TRACE, b"Traceparent: " + TRACE.replace(b"b", b"c")]
+ODD = [b"", b"Accept: a\0", OWN, b"Cookie: " + NAME.encode() + b"=bob"]
+LINES = b"""Accept: application/json|Accept: text/event-stream|User-Agent: x|User-Agent: y|X-Free: 1|X-Free: 2|x-free:3
+If-None-Match: "a"|traceparent: bad|tracestate: a=b|X-Request-Id: one|X-Request-Id: two|X-CSRF: 1|X-CSRF: 0|Origin: https://a.test
+Origin: https://evil.test|Sec-Fetch-Site: same-origin|Sec-Fetch-Site: cross-site|Sec-Fetch-Dest: empty|Sec-Fetch-Dest: document
+Sec-Fetch-Mode: cors|sec-purpose: prefetch|Referer: https://a.test/|Connection: keep-alive|Connection: close|Connection: X-Free
+Connection: keep-alive, x-free|Content-Length: 0|Content-Length: 3|Transfer-Encoding: chunked|Expect: 100-continue
+Content-Type: text/plain|Cookie: theme=light|Authorization: Bearer forged|X-Forwarded-For: 198.51.100.1|X-Forwarded-For: 198.51.100.2
+X-Forwarded-Proto: http|X-Forwarded-Proto: https|Forwarded: for=1.2.3.4|Via: 1.1 bff|Via: 1.1 other|Upgrade: websocket|Upgrade: h2c
+Remote-User: root|X-User-Id: 1|Max-Forwards: 3|TE: trailers|Host: a.test|Host: evil.test|Bad Line|X_Y: 1| folded"""
+EVERY_LINE = [*LINES.replace(b"\n", b"|").split(b"|"), *TRACE_LINES, *ODD]
+lines = st.sampled_from(EVERY_LINE)
+usual = [b"Host: a.test", OWN, b"X-CSRF: 1"]
+
+
+def build_house(world: World, clock: Any) -> DoorHouse:
+    return DoorHouse(
+        gatekeeper=world.gatekeeper,
+        pool=UpstreamPool(clock=clock),
+        handoff=Handoff(clock=clock),
+        desk=None,  # type: ignore[arg-type]
+        rules=RULES,
+        options=DoorOptions(hosts=HOSTS),
+        clock=clock,
+    )
+
+
+def write(start: bytes, more: list[bytes], version: bytes = b"HTTP/1.1") -> bytes:
+    return start + b" " + version + b"\r\n" + b"".join(line + b"\r\n" for line in more) + b"\r\n"
+
+
+def go_in_full(world: World, house: DoorHouse, block: bytes, edge: Edge) -> Admitted | Refusal | None:
+    """The full way, with nothing remembered of any line."""
+    facts = read_facts(block, edge=edge)
+    return facts if isinstance(facts, Refusal) else world.gatekeeper.judge_now(facts)
+
+
+def check_alike(world: World, house: DoorHouse, block: bytes, edge: Edge) -> bool:
+    """Offer a head to the patterns as the door does, and hold what they say against the full way. True if there was a pattern."""
+    alike = house.find_alike(block, edge)
+    verdict = go_in_full(world, house, block, edge)
+    if alike is None:
+        if isinstance(verdict, Admitted):
+            house.remember(block, house.plan(verdict, edge))
+        return False
+    assert isinstance(verdict, Admitted), (verdict, block)
+    plan, facts = alike.plan, verdict.facts
+    expected = outbound_head(verdict, rules=RULES).replace(b"X-Request-Id: " + facts.request_id.encode(), b"X-Request-Id: ID")
+    assert alike.before + b"ID" + alike.after == expected
+    assert (plan.route, plan.live, plan.judged, plan.valid_until) == (verdict.route, verdict.live, verdict.judged, verdict.valid_until)
+    assert not verdict.set_cookies
+    whole = house.settle(plan, block)
+    assert whole.admitted is not None
+    assert whole.admitted.target == verdict.target
+    assert whole.admitted.credential == verdict.credential
+    for name in Facts.__slots__:
+        if name != "request_id":
+            assert getattr(whole.admitted.facts, name) == getattr(facts, name)
+    full = house.plan(verdict, edge)
+    assert full.head[1], "a front proxy chose the id"
+    for name in ("keep_alive", "bodiless", "replayable", "replies", "origin", "lane", "touches", "touch_s", "session_key", "proxied"):
+        assert getattr(plan, name) == getattr(full, name)
+    seen = alike.seen
+    assert (seen.method, seen.path, seen.client_ip, seen.traceparent) == (facts.method, facts.path, facts.client_ip, facts.traceparent)
+    return True
+
+
+requests = st.tuples(
+    starts,
+    st.lists(lines, max_size=5),
+    st.lists(lines, max_size=3),
+    st.sampled_from(EDGES),
+    st.sampled_from([b"HTTP/1.1"] * 9 + [b"HTTP/1.0"]),
+)
+
+
+@pytest.mark.row("REQH-2", "M10", "ZTA-2")
+@settings(max_examples=300, deadline=None)
+@given(st.lists(requests, min_size=2, max_size=12), st.booleans())
+def test_by_a_pattern_or_in_full_the_verdict_and_the_outbound_head_are_the_same(asked: list[Any], twice: bool) -> None:
+    """M10: what is judged is what is forwarded, also where the judgement is an earlier one."""
+    world = World()
+    house = build_house(world, world.clock)
+    for start, before, after, edge, version in asked * 2 if twice else asked:
+        check_alike(world, house, write(start, [*before, *usual, *after], version), edge)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    starts,
+    st.lists(lines, max_size=3),
+    st.lists(st.sampled_from([b"User-Agent: x", b"X-Free: 1", b"X-Free: 2", b"tracestate: a=b"]), max_size=4),
+)
+def test_a_request_that_differs_only_in_lines_nobody_judges_finds_the_pattern(start: bytes, judged: list[bytes], free: list[bytes]) -> None:
+    world = World()
+    house = build_house(world, world.clock)
+    first = write(start, [*usual, *judged])
+    verdict = go_in_full(world, house, first, EDGES[0])
+    check_alike(world, house, first, EDGES[0])
+    found = check_alike(world, house, write(start, [*usual, *free, b"X-More: 1", *judged]), EDGES[0])
+    kept = isinstance(verdict, Admitted) and house.find_plan(first) is not None and house.find_plan(first).bodiless  # type: ignore[union-attr]
+    unusual = isinstance(verdict, Admitted) and (
+        verdict.facts.connection or verdict.facts.encoded_slash or verdict.facts.method == "OPTIONS"
+    )
+    dropped_trace = b"traceparent: bad" in judged
+    assert found == (kept and not unusual and not dropped_trace)
+
+
+@pytest.mark.row("M10", "ZTA-2")
+@pytest.mark.parametrize("start", [b"GET /api/x", b"HEAD /public/x", b"DELETE /cookies/x", b"GET /flat", b"GET /either/x"])
+def test_after_every_line_alone_every_two_lines_go_as_in_full(start: bytes) -> None:
+    """M10: each line that could matter meets a pattern learnt without it, with it, and with its twin."""
+    world = World()
+    house = build_house(world, world.clock)
+    for edge in EDGES:
+        for line in EVERY_LINE:
+            check_alike(world, house, write(start, [b"Host: a.test", OWN, b"X-CSRF: 1", line]), edge)
+            check_alike(world, house, write(start, [b"Host: a.test", OWN, line]), edge)
+            check_alike(world, house, write(start, [b"Host: a.test", line]), edge)
+    found = 0
+    for edge in EDGES:
+        for base in ([*usual, b"X-F: 1"], [b"Host: a.test", b"X-F: 1"]):
+            for one in EVERY_LINE:
+                found += check_alike(world, house, write(start + b"?q", [*base, one]), edge)
+                found += check_alike(world, house, write(start + b"/y", [*base, one]), edge)
+                found += check_alike(world, house, write(start, [*base, one], b"HTTP/1.0"), edge)
+                for other in EVERY_LINE[:: 1 if start == b"GET /api/x" else 7]:
+                    found += check_alike(world, house, write(start, [*base, one, other]), edge)
+    assert found > 100
+
+
+@pytest.mark.row("M1")
+def test_llhttp_has_its_say_on_every_head() -> None:
+    world, house, found = found_after(lambda world, house: None)
+    assert found
+    house.reader.ends = lambda block: False  # type: ignore[method-assign]
+    assert house.find_alike(write(b"GET /api/x", [*usual, b"X-Free: 2"]), EDGES[0]) is None
+
+
+def found_after(change: Any) -> tuple[World, DoorHouse, bool]:
+    world = World()
+    house = build_house(world, world.clock)
+    check_alike(world, house, write(b"GET /api/x", usual), EDGES[0])
+    assert check_alike(world, house, write(b"GET /api/x", [*usual, b"X-Free: 0"]), EDGES[0])
+    change(world, house)
+    return world, house, house.find_alike(write(b"GET /api/x", [*usual, b"X-Free: 1"]), EDGES[0]) is not None
+
+
+def test_a_head_seen_twice_is_read_in_full_so_that_its_exact_bytes_can_be_remembered() -> None:
+    world, house, _ = found_after(lambda world, house: None)
+    again = write(b"GET /api/x", [*usual, b"X-Free: 1"])
+    assert house.find_alike(again, EDGES[0]) is None
+
+
+def test_nothing_of_a_session_that_ended_stays_in_memory() -> None:
+    def end(world: World, house: DoorHouse) -> None:
+        world.live.session = None
+        house.tick()
+
+    _, house, found = found_after(end)
+    assert not found
+    assert len(house.patterns.kept) == 0
+
+
+@pytest.mark.row("F36")
+def test_a_session_nobody_vouches_for_has_no_patterns_after_the_next_tick() -> None:
+    def doubt(world: World, house: DoorHouse) -> None:
+        house._believes = lambda live: False
+        house.tick()
+
+    assert not found_after(doubt)[2]
+
+
+def test_reloaded_keys_or_routes_leave_no_pattern_and_no_road() -> None:
+    _, house, found = found_after(lambda world, house: house.forget())
+    assert not found
+    assert not house.patterns._roads or len(house.patterns.kept) == 0
+
+
+def test_patterns_are_bounded_in_entries_and_in_bytes() -> None:
+    world = World()
+    house = build_house(world, world.clock)
+    for number in range(3000):
+        block = write(b"GET /public/x", [b"Host: a.test", b"Accept: %d" % number])
+        check_alike(world, house, block, EDGES[0])
+    assert len(house.patterns.kept) <= house.options.memo_entries // 4
+    for number in range(600):
+        check_alike(world, house, write(b"GET /public/x", [b"Host: a.test", b"Accept: %d" % number + b"a" * 7000]), EDGES[0])
+    assert house.patterns.kept._bytes <= house.options.memo_bytes // 4
+    for number in range(9000):
+        house.find_alike(write(b"GET /public/%d" % number, [b"Host: a.test", b"Accept: 1"]), EDGES[0])
+    assert len(house.patterns._roads) <= 2048
+    assert len(house.patterns._met) <= 8192
+
+
+# ── on the wire ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def ask(number: int, path: bytes = b"/api/x") -> bytes:
+    return b"GET %b HTTP/1.1\r\nHost: a.test\r\nCookie: __Host-Http-bff=ticket\r\nX-Free: %d\r\nX-CSRF: 1\r\n\r\n" % (path, number)
+
+
+BELOW: dict[str, Any] = {"base_path": "/api/"}
+
+
+async def test_heads_that_differ_in_free_lines_are_judged_once_and_forwarded_as_they_are() -> None:
+    async with open_rig(token=True, upstream=BELOW) as rig:
+        client = await rig.client()
+        for number in range(5):
+            await client.send(ask(number, b"/api/%d?n=%d" % (number, number)))
+            assert (await client.answer())[0] == 200
+        assert len(rig.guard.asked) == 1
+        seen = rig.upstream.peers[0].seen
+        for number in range(5):
+            assert seen.count(b"GET /api/%d?n=%d HTTP/1.1\r\n" % (number, number)) == 1
+            assert seen.count(b"X-Free: %d\r\n" % number) == 1
+        assert seen.count(b"Authorization: Bearer token-1\r\n") == 5
+        assert b"ticket" not in seen
+        rig.house.tick()
+        assert [record[2].path for record in rig.records] == [f"/api/{number}" for number in range(5)]
+        ids = {record[1] for record in rig.records}
+        assert len(ids) == 5
+        assert ids == {field_of(b"x\r\n" + line, b"x-request-id") for line in seen.split(b"\r\n")} - {b""}
+
+
+@pytest.mark.row("ZTA-2", "S3")
+@pytest.mark.parametrize("how", ["end", "change", "time", "idle"])
+async def test_what_ends_a_judgement_ends_it_for_every_request_like_it(how: str) -> None:
+    async with open_rig(token=True, upstream=BELOW) as rig:
+        rig.guard.valid_until = rig.clock.now() + 100
+        client = await rig.client()
+        await client.send(ask(0))
+        await client.answer()
+        await client.send(ask(1))
+        assert (await client.answer())[0] == 200
+        assert len(rig.guard.asked) == 1
+        live: Live | None = rig.guard.live
+        assert live is not None
+        if how == "end":
+            rig.end_session()
+        elif how == "change":
+            live.session = build_session(rig.clock)
+        elif how == "time":
+            rig.clock.advance(100)
+        else:
+            live.seen_at -= 1800
+        rig.guard.refusal = Refusal(401, "unauthenticated", "Sign in.")
+        await client.send(ask(2))
+        assert (await client.answer())[0] == 401
+        assert rig.upstream.requests == 2
+
+
+async def test_an_upstream_that_hangs_up_gets_the_whole_request_again_and_its_own() -> None:
+    """BODY-6: the retry is this request, not the one the pattern was learnt from."""
+    turn = 0
+
+    async def behave(peer: Any) -> None:
+        nonlocal turn
+        turn += 1
+        if turn == 1:
+            await peer.head()
+            await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            await peer.head()
+            return
+        await peer.head()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await peer.head()
+
+    async with open_rig(behave, token=True, upstream=BELOW) as rig:
+        client = await rig.client()
+        await client.send(ask(0))
+        await client.answer()
+        await client.send(ask(1, b"/api/other?q=1"))
+        assert (await client.answer())[0] == 200
+        again = (await rig.upstream.peer(1)).seen
+        assert again.startswith(b"GET /api/other?q=1 HTTP/1.1\r\n")
+        assert b"X-Free: 1\r\n" in again
+        await eventually(lambda: rig.house.lanes["api"].active == 0)
+
+
+@pytest.mark.row("TOKEN-10")
+async def test_a_renewed_token_repeats_the_request_that_was_refused() -> None:
+    refusal = b'HTTP/1.1 401 No\r\nWWW-Authenticate: Bearer error="invalid_token"\r\nContent-Length: 0\r\n\r\n'
+    fine = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    async with open_rig(answering(fine, refusal, fine), token=True, upstream=BELOW) as rig:
+        rig.desk.fresh = Credential(b"Bearer token-2", rig.clock.now() + 600)
+        client = await rig.client()
+        await client.send(ask(0))
+        await client.answer()
+        await client.send(ask(1, b"/api/other"))
+        assert (await client.answer())[0] == 200
+        again = rig.upstream.peers[-1].seen
+        assert again.startswith(b"GET /api/other HTTP/1.1\r\n")
+        assert b"Authorization: Bearer token-2\r\n" in again
+        assert b"X-Free: 1\r\n" in again
+
+
+async def test_an_answer_that_can_t_be_read_is_a_refusal_that_knows_its_request() -> None:
+    async with open_rig(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"nonsense\r\n\r\n"), upstream=BELOW) as rig:
+        client = await rig.client()
+        await client.send(ask(0))
+        await client.answer()
+        await client.send(ask(1, b"/api/other"))
+        status, _, body = await client.answer()
+        assert status == 502
+        assert b"bad_answer" in body or b"upstream" in body
+        rig.house.tick()
+        assert rig.records[-1][2].path == "/api/other"
+
+
+def test_two_requests_in_one_read_or_a_body_are_never_taken_for_one() -> None:
+    """M1: only a block that is exactly one head goes by a pattern."""
+    world = World()
+    house = build_house(world, world.clock)
+    one = write(b"GET /api/x", usual)
+    check_alike(world, house, one, EDGES[0])
+    for block in (one + one, one + b"x", one[:-2], one[:-4], b"\r\n" + one, one + b"\r\n\r\n", one.replace(b"\r\n", b"\n")):
+        assert house.find_alike(block, EDGES[0]) is None
+    assert house.find_alike(write(b"GET /api/x", [*usual, b"X: 1"]), EDGES[0]) is not None
