@@ -6,6 +6,7 @@ writes them in one call. What is written is chosen here, field by field: no quer
 
 from __future__ import annotations
 
+import string
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
@@ -14,7 +15,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from bff.observe.redaction import LONGEST, truncate_ip
-from bff.observe.tracing import read_traceparent
+from bff.observe.tracing import read_trace_id
 
 
 class RequestFacts(Protocol):
@@ -37,8 +38,11 @@ seconds, outcome), as bff.proxy.lane has it."""
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-KEPT = 16_384
-"""Bound of each small cache; a full one is emptied."""
+KEPT = 4096
+"""Bound of each small cache; a full one is emptied. With paths of at most MAX_KEPT_PATH that is 2 MiB at the very worst."""
+MAX_KEPT_PATH = 128
+
+_PLAIN_ID = string.ascii_letters.encode() + string.digits.encode() + b"-._"
 
 
 def count_requests(records: Iterable[AccessRecord]) -> Counter[tuple[str, str, int]]:
@@ -50,6 +54,9 @@ class AccessLog:
     """Formats and writes. ``pseudonym`` turns a session's key into what logs may show.
 
     A write that fails (standard output is gone) loses that batch and is counted in ``lost``: requests go on.
+
+    Most records differ from an earlier one in time, id and sizes alone, so the two parts between those are kept as written:
+    how it ended, and who asked for what (measured: 1.6 us a record against 3.8).
     """
 
     def __init__(self, *, write: Callable[[bytes], object], pseudonym: Callable[[bytes], str]) -> None:
@@ -57,7 +64,8 @@ class AccessLog:
         self._pseudonym = pseudonym
         self._networks: dict[str, str] = {}
         self._sessions: dict[bytes, str] = {}
-        self._quoted: dict[str, str] = {}
+        self._endings: dict[tuple[str, int, str], str] = {}
+        self._asked: dict[tuple[str, str, str, bytes], str] = {}
         self._second = (-1, "")
         self.lost = 0
 
@@ -74,30 +82,40 @@ class AccessLog:
     def forget(self) -> None:
         """Keys were reloaded: pseudonyms change with them."""
         self._sessions.clear()
+        self._asked.clear()
 
     def format(self, record: AccessRecord) -> str:
-        """One JSON line, ASCII. Written out by hand: 2 us a line against 5 through an encoder, for every request."""
+        """One JSON line, ASCII. Written out by hand: an encoder takes 5 us a line."""
         at, request_id, facts, route, session, status, received, sent, seconds, outcome = record
-        shown = ""
-        if facts is not None:
-            shown = f',"method":{self._quote(facts.method)},"path":{_quote_path(facts.path)}'
-            if facts.client_ip:
-                shown += f',"client_ip":"{self._network(facts.client_ip)}"'
-            if facts.traceparent and (trace := read_traceparent(facts.traceparent)):
-                shown += f',"trace_id":"{trace.trace_id}"'
-        if session:
-            shown += f',"session":"{self._session(session)}"'
-        return (
-            f'{{"ts":"{self._timestamp(at)}","level":"info","event":"request","request_id":{_quote_id(request_id)},'
-            f'"route":{self._quote(route)},"status":{status},"outcome":{self._quote(outcome)},"duration_ms":{seconds * 1000:.2f},'
-            f'"received":{received},"sent":{sent}{shown}}}\n'
-        )
-
-    def _timestamp(self, at: float) -> str:
         second = int(at)
         if self._second[0] != second:
             self._second = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
-        return f"{self._second[1]}.{int((at - second) * 1000):03d}Z"
+        ending = self._endings.get((route, status, outcome)) or self._end(route, status, outcome)
+        asked = trace = ""
+        if facts is None:
+            asked = self._show("", "", "", session)
+        else:
+            method, path, ip = facts.method, facts.path, facts.client_ip
+            asked = self._asked.get((method, path, ip, session)) or self._show(method, path, ip, session)
+            if facts.traceparent and (found := read_trace_id(facts.traceparent)):
+                trace = f',"trace_id":"{found}"'
+        name = request_id.decode() if not request_id.translate(None, _PLAIN_ID) else quote(request_id.decode("ascii", "replace"))[1:-1]
+        return (
+            f'{{"ts":"{self._second[1]}.{int((at - second) * 1000):03d}Z","level":"info","event":"request","request_id":"{name}"'
+            f'{ending}{seconds * 1000:.2f},"received":{received},"sent":{sent}{asked}{trace}}}\n'
+        )
+
+    def _end(self, route: str, status: int, outcome: str) -> str:
+        text = f',"route":{quote(route)},"status":{status},"outcome":{quote(outcome)},"duration_ms":'
+        return _remember(self._endings, (route, status, outcome), text)
+
+    def _show(self, method: str, path: str, ip: str, session: bytes) -> str:
+        text = f',"method":{quote(method)},"path":{_quote_path(path)}' if method else ""
+        if ip:
+            text += f',"client_ip":"{self._network(ip)}"'
+        if session:
+            text += f',"session":"{self._session(session)}"'
+        return _remember(self._asked, (method, path, ip, session), text) if len(path) <= MAX_KEPT_PATH else text
 
     def _network(self, address: str) -> str:
         found = self._networks.get(address)
@@ -111,23 +129,12 @@ class AccessLog:
             found = _remember(self._sessions, key, self._pseudonym(key))
         return found
 
-    def _quote(self, text: str) -> str:
-        """JSON of a text that comes from a small set: methods, routes, outcomes."""
-        found = self._quoted.get(text)
-        if found is None:
-            found = _remember(self._quoted, text, quote(text))
-        return found
-
 
 def _remember(cache: dict[K, V], key: K, value: V) -> V:
     if len(cache) >= KEPT:
         cache.clear()
     cache[key] = value
     return value
-
-
-def _quote_id(request_id: bytes) -> str:
-    return f'"{request_id.decode()}"' if request_id.isalnum() else quote(request_id.decode("ascii", "replace"))
 
 
 def _quote_path(path: str) -> str:

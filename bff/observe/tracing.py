@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
+_VERSION_00 = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,12 @@ def read_traceparent(text: str | None) -> TraceContext | None:
     if version == "ff" or (version == "00" and more) or not trace_id.strip("0") or not span_id.strip("0"):
         return None
     return TraceContext(trace_id, span_id, sampled=bool(int(flags, 16) & 1))
+
+
+def read_trace_id(text: str) -> str:
+    """The trace id of a version 00 traceparent, "" for anything else."""
+    found = _VERSION_00.fullmatch(text)
+    return found[1] if found else ""
 
 
 def continue_trace(parent: TraceContext | None, token_hex: Callable[[int], str] = secrets.token_hex) -> TraceContext:
