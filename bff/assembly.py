@@ -5,9 +5,10 @@ Construction does no I/O except reading the files that the plan names (keys, cer
 
 from __future__ import annotations
 
+import resource
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quart import Quart
@@ -42,6 +43,8 @@ from bff.session.signing import Signer
 from bff.session.store import open_store
 from bff.session.store.port import SessionStore
 from bff.tally import Tally
+
+FILES_RESERVED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,7 @@ def build_worker(plan: Plan, *, clock: Clock, log: Logger, write: Callable[[byte
         handoff=handoff,
         desk=desk,
         rules=plan.rules,
-        options=plan.door,
+        options=replace(plan.door, connections=fit_connections(plan.door.connections, files=_files_allowed())),
         clock=clock,
         touch=keeper.touch,
         believes=keeper.believes,
@@ -166,6 +169,17 @@ def build_worker(plan: Plan, *, clock: Clock, log: Logger, write: Callable[[byte
         access=access,
         tls=build_tls(plan),
     )
+
+
+def fit_connections(wanted: int, *, files: int) -> int:
+    """As many browser connections as leave files for upstreams, store and management: who comes too many is then told so, and
+    health still answers (F52). ``files`` is the limit of open files."""
+    return min(wanted, files - min(FILES_RESERVED, files // 2))
+
+
+def _files_allowed() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 30 if soft == resource.RLIM_INFINITY else soft
 
 
 def read_ring(plan: Plan) -> KeyRing:

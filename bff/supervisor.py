@@ -112,6 +112,8 @@ class Supervisor:
         if self._stopping:
             return
         self.say("worker_ended", {"worker": slot.number, "pid": pid, "exit": code, "lived_s": round(lived_s, 1)})
+        # One replacement that cannot start is no reason to end those who serve.
+        self._settled = self._settled or any(one.pid and time.monotonic() - one.started >= SETTLED_S for one in self._slots)
         if code in FINAL_CODES and lived_s < SETTLED_S and not self._settled:
             self._stopping, self._final_code = True, code
             return

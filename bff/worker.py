@@ -24,11 +24,12 @@ from hypercorn.typing import ASGIFramework
 
 from bff.assembly import Worker, build_table, build_worker, load_certificate, read_ring
 from bff.base.clock import SystemClock
-from bff.base.errors import ConfigError
+from bff.base.errors import ConfigError, StoreUnavailable
 from bff.observe.logs import configure_logs
 from bff.plan import PlanBox
 
 BACKLOG = 4096
+STORE_PATIENCE_S = 5.0
 
 
 async def run_worker(
@@ -46,7 +47,9 @@ async def run_worker(
     loop.add_signal_handler(signal.SIGINT, lambda: None)  # the terminal's Ctrl-C reaches the supervisor, which sends SIGTERM
     loop.add_signal_handler(signal.SIGHUP, lambda: _reload(worker, box))
     loop.add_reader(lifeline, stop.set)
-    await worker.store.ping()
+    await _reach_store(worker, stop)
+    if stop.is_set():
+        return 0
     async with _serving(worker, door_socket, manage_socket, agent_socket) as close_door:
         gc.collect()
         gc.freeze()
@@ -55,6 +58,18 @@ async def run_worker(
         await stop.wait()
         await _drain(worker, close_door)
     return 0
+
+
+async def _reach_store(worker: Worker, stop: asyncio.Event) -> None:
+    """A store that is busy just now (a backup, an instance that is ending) costs the start a moment. StoreUnavailable for the others."""
+    deadline = worker.clock.monotonic() + STORE_PATIENCE_S
+    while not stop.is_set():
+        try:
+            return await worker.store.ping()
+        except StoreUnavailable:
+            if worker.clock.monotonic() >= deadline:
+                raise
+        await asyncio.sleep(0.25)
 
 
 @contextlib.asynccontextmanager
