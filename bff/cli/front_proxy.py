@@ -72,6 +72,7 @@ def build_front(settings: Settings, *, cache_s: int = 0, cache_folder: str = "")
         ways=ways,
         others=others,
         identity=tuple(asked.identity_headers),
+        pass_headers=asked.pass_headers,
         tls_cert_file=asked.tls_cert_file or _CERTIFICATE,
         tls_key_file=asked.tls_key_file or _KEY,
         cache_s=cache_s,

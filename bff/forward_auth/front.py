@@ -94,6 +94,7 @@ class Front:
     ways: tuple[Way, ...]
     others: tuple[tuple[str, str], ...] = ()
     identity: tuple[str, ...] = ()
+    pass_headers: tuple[str, ...] = ()
     csrf_header: str = "x-csrf"
     tls_cert_file: str = ""
     tls_key_file: str = ""

@@ -14,6 +14,11 @@ from bff.forward_auth.stripping import ANSWER_NAMES, NAMES
 
 # A refusal's status that is neither 401 nor 403 is restored from BFF-Status; nginx's return takes constants alone.
 _STATUSES = (400, 401, 404, 405, 408, 413, 414, 415, 417, 421, 426, 429, 431, 500, 501, 502, 503, 504, 505, 508)
+_PLAIN = (
+    "Accept", "Accept-Encoding", "Accept-Language", "Cache-Control", "Content-Encoding", "Content-Language", "Content-Type",
+    "Idempotency-Key", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since", "Last-Event-ID", "Pragma", "Prefer", "Priority",
+    "Range", "Traceparent", "Tracestate", "User-Agent", "X-Requested-With",
+)  # fmt: skip
 _LOCAL = (
     ("500", 503, "temporarily_unavailable", "The sign-in service gave no answer."),
     ("502", 502, "upstream_unreachable", "The API did not give a usable answer."),
@@ -82,7 +87,12 @@ def _server_block(front: Front) -> Iterable[str]:
     yield f"proxy_set_header X-Forwarded-Host {front.authority};"
     yield "proxy_set_header X-Request-Id $request_id;"
     set_already = {"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", *(name.lower() for name in front.answer_headers)}
-    yield from (f'proxy_set_header {name} "";' for name in (*NAMES, front.csrf_header) if name not in set_already)
+    if front.cache_s:
+        yield "# A repeated answer was given to a request whose other headers nobody has seen since: only those that are known pass."
+        yield "proxy_pass_request_headers off;"
+        yield from (f"proxy_set_header {name} $http_{_variable(name)};" for name in (*_PLAIN, *front.pass_headers))
+    else:
+        yield from (f'proxy_set_header {name} "";' for name in (*NAMES, front.csrf_header) if name not in set_already)
     yield ""
     yield from (f"auth_request_set $bff_{_variable(name)} $upstream_http_{_variable(name)};" for name in front.answer_headers)
     yield "auth_request_set $bff_set_cookie $upstream_http_set_cookie;"
@@ -159,6 +169,7 @@ def _cache_key() -> str:
 
 
 def _for_door() -> Iterable[str]:
+    yield "proxy_pass_request_headers on;"
     yield "proxy_set_header Host $http_host;"
     yield "proxy_set_header X-Forwarded-For $remote_addr;"
     yield "proxy_set_header X-Forwarded-Proto $scheme;"

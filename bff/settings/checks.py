@@ -12,7 +12,7 @@ from itertools import chain
 from bff.base.clock import SystemClock
 from bff.base.errors import ConfigError
 from bff.policy.routes import METHODS
-from bff.proxy.lines import HOP_BY_HOP
+from bff.proxy.lines import HOP_BY_HOP, may_pass
 from bff.session.store import open_store
 from bff.settings import files
 from bff.settings.findings import Finding
@@ -185,6 +185,9 @@ def _check_forward_auth(settings: Settings) -> Iterator[Finding]:
             yield Finding(place, "is not a header name", "use letters, digits and dashes, such as X-User")
         elif lower in HOP_BY_HOP or lower in _OWN_HEADERS or lower.startswith((b"bff-", b"sec-", b"x-forwarded-", b"access-control-")):
             yield Finding(place, "names a header that means something else", "choose another name, such as X-User")
+    for index, name in enumerate(asked.pass_headers):
+        if not _HEADER.fullmatch(name) or not may_pass(name.lower().encode()):
+            yield Finding(("forward_auth", "pass_headers", index), "is not a header that an API may see", "name one of the app's own")
     for key, value in (("door", asked.door), ("listen", asked.listen)):
         if value is not None and value.kind != "tcp":
             yield Finding(("forward_auth", key), "is not host:port", 'write "127.0.0.1:8080"')

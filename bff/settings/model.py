@@ -168,6 +168,8 @@ class ForwardAuth(Section):
     """Answer such questions from `server.trusted_proxies`; from anybody else they are unknown paths in any case."""
     identity_headers: dict[Text, Text] = Field(default_factory=dict)
     """Request header to claim (or `sub`, `iss`, `sid`, `acr`): what the front proxy tells APIs besides the token."""
+    pass_headers: tuple[Text, ...] = ()
+    """Further request headers that APIs get from nginx with `--cache`, which passes the usual ones alone."""
     listen: MaybeListen = None
     """Where the generated configuration listens; empty: at the port of `public_origin`."""
     door: MaybeListen = None

@@ -118,9 +118,10 @@ def _nginx(product: Product, folder: Path, env: Mapping[str, str], words: tuple[
     if "--cache" in words:
         words = (*words, "--cache-folder", str(cache))
     text = print_config(product, "nginx", *words, env=env)
+    user = " user root;" if os.getuid() == 0 else ""  # the workers must reach the test's folders
     config = _write(folder, "nginx.conf", text.replace("/var/log/nginx/access.log", str(folder / "access.log")))
     return [str(find_program("nginx")), "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(config),
-            "-g", f"daemon off; pid {folder}/nginx.pid;"]  # fmt: skip
+            "-g", f"daemon off; pid {folder}/nginx.pid;{user}"]  # fmt: skip
 
 
 def _envoy(product: Product, folder: Path, env: Mapping[str, str], words: tuple[str, ...]) -> list[str]:

@@ -144,10 +144,11 @@ async def test_an_api_cannot_set_our_cookie_or_act_on_the_origin(front: FrontPro
     from tests.harness.upstream import response, sending
 
     hostile = [
-        ("Set-Cookie", f"{SESSION}=stolen; Path=/; Secure; HttpOnly"), ("Access-Control-Allow-Origin", "*"), ("Clear-Site-Data", '"*"'),
-        ("Access-Control-Allow-Credentials", "true"), ("Service-Worker-Allowed", "/"), ("Refresh", "0; url=https://evil.example"),
-        ("Strict-Transport-Security", "max-age=0"), ("X-Powered-By", "x"), ("WWW-Authenticate", 'Basic realm="x"'), ("X-Accel-Redirect", "/secret"),
-        ("X-Sendfile", "/etc/passwd"), ("BFF-Error", "forged"), ("Alt-Svc", 'h3=":1"'), ("Cache-Control", "public, max-age=600"),
+        ("Set-Cookie", f"{SESSION}=stolen; Path=/; Secure; HttpOnly"), ("Access-Control-Allow-Origin", "*"),
+        ("Clear-Site-Data", '"*"'), ("Access-Control-Allow-Credentials", "true"), ("Service-Worker-Allowed", "/"),
+        ("Refresh", "0; url=https://evil.example"), ("Strict-Transport-Security", "max-age=0"), ("X-Powered-By", "x"),
+        ("WWW-Authenticate", 'Basic realm="x"'), ("X-Accel-Redirect", "/secret"), ("X-Sendfile", "/etc/passwd"),
+        ("BFF-Error", "forged"), ("Alt-Svc", 'h3=":1"'), ("Cache-Control", "public, max-age=600"),
     ]  # fmt: skip
     world.recorder.default = sending(response(200, b"{}", *hostile))
     answer = await front.ask("GET", "/record/x", call)
@@ -161,37 +162,50 @@ async def test_an_api_cannot_set_our_cookie_or_act_on_the_origin(front: FrontPro
 
 
 PATHS = [
-    "/open/../record/x", "/record/../open/x", "/open/%2e%2e/record/x", "/open/.%2e/record/x", "/open/%252e%252e/record/x", "/open/..;/record/x",
-    "/open/..%5crecord/x", "/open%2f..%2frecord/x", "//record/x", "/record//x", "/./record/x", "/record/./x", "/record/x/..", "/record/x/.",
-    "/RECORD/x", "/%72ecord/x", "/record%2fx", "/record/%2e%2e/%2e%2e/admin", "/record..%2fadmin", "/record../admin", "/record/x%00",
-    "/record/x%0d%0aX-User:%20admin", "/record/x%5c..%5cy", "/record/;/x", "/record/x;a=b", "/record/a%20b", "/record/%61", "/record/a+b",
-    "/record/~a'(b)*!", "/record/%C3%A9", "/record/%c0%af", "/record/%zz", "/record/x%", "/record/x?/open", "/record/x?../open",
-    "/record/x%3f/open", "/record/x%23/open", "/record/x#/open", "/open/x#/record/x", "/record/x?a=%2F&b=%00&c=;&d[]=|", "/slashes/a%2fb",
-    "/slashes/a%2Fb%2fc?x",
-    "/record/x%252fy", "/record/%25", "/exact/../record/x", "/exact%2f", "/cookies/%2e", "/get//x", "/bff/forward-auth/nginx",
-    "/bff/forward-auth/traefik", "/bff/forward-auth/envoy/record/x", "/bff/forward-auth", "/bff/../record/x", "/record/x/", "/record/",
+    "/open/../record/x", "/record/../open/x", "/open/%2e%2e/record/x", "/open/.%2e/record/x", "/open/%252e%252e/record/x",
+    "/open/..;/record/x", "/open/..%5crecord/x", "/open%2f..%2frecord/x", "//record/x", "/record//x", "/./record/x", "/record/./x",
+    "/record/x/..", "/record/x/.", "/RECORD/x", "/%72ecord/x", "/record%2fx", "/record/%2e%2e/%2e%2e/admin", "/record..%2fadmin",
+    "/record../admin", "/record/x%00", "/record/x%0d%0aX-User:%20admin", "/record/x%5c..%5cy", "/record/;/x", "/record/x;a=b",
+    "/record/a%20b", "/record/%61", "/record/a+b", "/record/~a'(b)*!", "/record/%C3%A9", "/record/%c0%af", "/record/%zz", "/record/x%",
+    "/record/x?/open", "/record/x?../open", "/record/x%3f/open", "/record/x%23/open", "/record/x#/open", "/open/x#/record/x",
+    "/record/x?a=%2F&b=%00&c=;&d[]=|", "/slashes/a%2fb", "/slashes/a%2Fb%2fc?x", "/record/x%252fy", "/record/%25",
+    "/exact/../record/x", "/exact%2f", "/cookies/%2e", "/get//x", "/bff/forward-auth/nginx", "/bff/forward-auth/traefik",
+    "/bff/forward-auth/envoy/record/x", "/bff/forward-auth", "/bff/../record/x", "/record/x/", "/record/",
 ]  # fmt: skip
 BASES = {"/record": "/up/", "/open": "/open/", "/slashes": "/slashes/", "/exact": "/one", "/cookies": "/cookies/", "/get": "/get/"}
+
+# Traefik decodes what needs no encoding, and a semicolon in a query becomes an ampersand. It does so before it asks us: what is judged
+# is what is sent.
+REWRITTEN = {
+    ("traefik", target)
+    for target in (
+        "/%72ecord/x",
+        "/record/%61",
+        "/record/x%3f/open",
+        "/record/x?a=%2F&b=%00&c=;&d[]=|",
+        "/slashes/a%2fb",
+        "/slashes/a%2Fb%2fc?x",
+    )
+}
 
 
 @pytest.mark.row("P1", "P2", "P5", "P6", "P7", "P8", "P10", "ROUTE-4", "ROUTE-5", "ROUTE-6", "ROUTE-8")
 async def test_every_path_is_judged_as_it_is_sent(front: FrontProxy, world: World, call: HeaderList) -> None:
-    """The door's verdict, or the front proxy's own stricter or repaired one; what reaches an API lies in the tree that was judged."""
+    """The door's verdict; what reaches an API lies in the tree that was judged."""
     for target, signed_in in itertools.product(PATHS, (True, False)):
         headers = call if signed_in else OWN
         door = await at_the_door(world, "GET", target, headers)
         here = await through(front, world, "GET", target, headers)
         if door.meaning == here.meaning:
             continue
-        # Only what the front proxy resolved or refused before anybody was asked may differ.
-        assert here.answer.status in (200, 301, 307, 308, 400, 401, 403, 404, 414), (target, here.answer)
         for seen in here.seen:
             path = decode_fully(seen.target.partition("?")[0].encode("latin-1"))
             assert ".." not in path.split("/") and "//" not in path and path.startswith(tuple(BASES.values())), (target, seen.line)
             if path.startswith("/up/"):
                 assert signed_in and seen.claims["sub"] == "ada-7c1f04", (target, seen.line)
-        if door.seen and not here.seen:
-            assert front.name in ("traefik", "caddy"), (target, here.answer)  # stricter about encoded characters than we are
+        if (front.name, target) in REWRITTEN:
+            continue
+        assert here.answer.status == door.answer.status and len(here.seen) == len(door.seen) == 0, (target, door.meaning, here.meaning)
 
 
 @pytest.mark.row("P3", "T1")
