@@ -84,7 +84,12 @@ NEVER_PASS_PREFIXES: Final = (
     b"x-envoy-", b"bff-",
 )  # fmt: skip
 
-_LINE = re.compile(rb"([!#$%&'*+.^`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
+MAX_NAMES = 1024
+MAX_KEPT_NAME = 64
+MAX_MET = 8192
+
+_NAME = re.compile(rb"[!#$%&'*+.^`|~0-9A-Za-z-]+")
+_VALUE_BYTES = bytes(byte for byte in range(256) if byte == 9 or (byte >= 32 and byte != 127))
 _TOKEN_LIST = re.compile(rb"[ \t,]*[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]*)*[ \t]*")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -93,22 +98,27 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9A-Fa-f:.]{2,4
 Line = tuple[Header, int, Any, bytes | None]
 """Field as received, its place, its value read for that place (str, int, pairs, names), the line if an API may see it."""
 
+Name = tuple[int, Callable[[bytes], Any], bool]
+"""What one field name stands for: its place, how its value is read, whether an API may see it."""
+
 T = TypeVar("T")
 
 
 class LineMemo(Generic[T]):
-    """Remembers what ``read`` made of exact bytes, two generations deep. Refusals and long lines are never kept.
+    """Remembers what ``read`` made of exact bytes, two generations deep. Refusals and long lines are never kept, nor is what
+    came only once: of that there are just hashes, so that lines that never come again push nothing out.
 
     Bound: ``entries`` lines of at most ``line_bytes`` in each generation, so 4096 × 2 × 1 KiB at the very worst. Holds cookie
     lines too, as long as nothing pushes them out; ``forget`` empties it. Owner: one reader, in one door.
     """
 
-    __slots__ = ("_entries", "_line_bytes", "_read", "old", "young")
+    __slots__ = ("_entries", "_line_bytes", "_met", "_read", "old", "young")
 
     def __init__(self, read: Callable[[bytes], T | Refusal], *, entries: int = 4096, line_bytes: int = 1024) -> None:
         self._read = read
         self._entries = entries
         self._line_bytes = line_bytes
+        self._met: set[int] = set()
         self.young: dict[bytes, T] = {}
         self.old: dict[bytes, T] = {}
 
@@ -120,6 +130,12 @@ class LineMemo(Generic[T]):
         fresh: T | Refusal | None = self.old.get(line)
         if fresh is None:
             fresh = self._read(line)
+            mark = hash(line)
+            if mark not in self._met:
+                if len(self._met) >= MAX_MET:
+                    self._met.clear()
+                self._met.add(mark)
+                return fresh
         if isinstance(fresh, Refusal) or len(line) > self._line_bytes:
             return fresh
         if len(self.young) >= self._entries:
@@ -129,6 +145,7 @@ class LineMemo(Generic[T]):
 
     def forget(self) -> None:
         self.young, self.old = {}, {}
+        self._met.clear()
 
 
 def may_pass(name: bytes) -> bool:
@@ -142,20 +159,34 @@ class LineReader:
 
     def __init__(self, *, csrf_header: bytes = b"x-csrf") -> None:
         self._csrf_header = csrf_header
+        self._names: dict[bytes, Name] = {}
 
     def __call__(self, line: bytes) -> Line | Refusal:
-        match = _LINE.fullmatch(line)
-        if match is None:
+        name, colon, rest = line.partition(b":")
+        known = self._names.get(name)
+        if known is None:
+            if not colon or _NAME.fullmatch(name) is None:
+                return _explain(line)
+            known = self._judge_name(name)
+        if rest.translate(None, _VALUE_BYTES):
             return _explain(line)
-        name, value = match[1], match[2].rstrip(b" \t")
-        lower = name.lower()
-        if lower == self._csrf_header:
-            return (name, value), CSRF, value.decode("latin-1"), None
-        place = _PLACE_OF.get(lower, PLAIN)
-        meaning = _READ_MEANING[place](value) if place in _READ_MEANING else value.decode("latin-1")
+        place, read, passes = known
+        value = rest.strip(b" \t")
+        meaning = read(value)
         if isinstance(meaning, Refusal):
             return meaning
-        return (name, value), place, meaning, line if may_pass(lower) else None
+        return (name, value), place, meaning, line if passes else None
+
+    def _judge_name(self, name: bytes) -> Name:
+        """What a field of this name means, kept for the next of its lines (measured: 0.7 us a line instead of 2.2)."""
+        lower = name.lower()
+        place = CSRF if lower == self._csrf_header else _PLACE_OF.get(lower, PLAIN)
+        known = (place, _READ_MEANING.get(place, _read_text), place != CSRF and may_pass(lower))
+        if len(name) <= MAX_KEPT_NAME:
+            if len(self._names) >= MAX_NAMES:
+                self._names.clear()
+            self._names[name] = known
+        return known
 
 
 def _explain(line: bytes) -> Refusal:
@@ -202,6 +233,10 @@ def _read_host(value: bytes) -> str | Refusal:
     if _HOST.fullmatch(value) is None:
         return malformed("Host is not a host name.")
     return value.decode().lower()
+
+
+def _read_text(value: bytes) -> str:
+    return value.decode("latin-1")
 
 
 def _read_trace(value: bytes) -> str:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from bff.policy.routes import Route
 from bff.policy.verdict import Admitted, Refusal
@@ -23,6 +22,7 @@ from bff.proxy.head import MAX_LINES, HeadReader
 from bff.proxy.lane import Glimpse
 from bff.proxy.lines import REQUEST_ID, TRACEPARENT
 from bff.proxy.memo import MAX_KEPT_HEAD_BYTES, Kept, Plan
+from bff.proxy.path import read_start
 
 Key = tuple[str | bytes, ...]
 
@@ -53,7 +53,7 @@ class Pattern(Plan):
         self.needs_no_slash = start.endswith(b"/")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Road:
     """Where a request line leads: ``kind`` names method and route, ``rest`` is the line from the end of the route's prefix on."""
 
@@ -64,13 +64,8 @@ class Road:
     rest: bytes
 
 
-class Alike(NamedTuple):
-    """A request like an earlier one: ``before`` and ``after`` are its own outbound head around the request id."""
-
-    plan: Pattern
-    before: bytes
-    after: bytes
-    seen: Glimpse
+Alike = tuple[Pattern, bytes, bytes, Glimpse]
+"""A request like an earlier one: its pattern, its own outbound head before and after the request id, what the log tells of it."""
 
 
 class Patterns:
@@ -106,7 +101,7 @@ class Patterns:
         lines[0] = pattern.start + road.rest
         lines[1] = pattern.host
         lines.append(pattern.tail)
-        return Alike(pattern, b"\r\n".join(lines), pattern.end, Glimpse(road.method, road.path, pattern.client_ip, trace))
+        return pattern, b"\r\n".join(lines), pattern.end, Glimpse(road.method, road.path, pattern.client_ip, trace)
 
     def learn(self, block: bytes, plan: Plan, admitted: Admitted) -> None:
         """Keep what is general in an admitted request without a body. The caller vouches that it may be kept at all."""
@@ -140,10 +135,12 @@ class Patterns:
         named = edge.peer_trusted
         memo = self._reader.lines
         known = memo.young.get
-        for line in lines:
-            entry = known(line) or memo.find(line)
-            if isinstance(entry, Refusal):
-                return None
+        for line, entry in zip(lines, map(known, lines), strict=True):
+            if entry is None:
+                found = memo.find(line)
+                if isinstance(found, Refusal):
+                    return None
+                entry = found
             _, place, meaning, passes = entry
             if place:
                 if place == TRACEPARENT:
@@ -159,7 +156,7 @@ class Patterns:
         return road, tuple(judged), passing, trace
 
     def _find_road(self, line: bytes) -> Road | None:
-        start = self._reader.starts.find(line)
+        start = read_start(line)
         if isinstance(start, Refusal) or start.http_10 or start.encoded_slash or start.method == "OPTIONS":
             return None
         route = self._match(start.path)

@@ -17,15 +17,26 @@ VERSION = b"Sec-WebSocket-Version: 13"
 def test_the_memo_of_lines_is_bounded() -> None:
     reader = HeadReader(entries=50)
     for number in range(500):
-        accepted_by(reader, head(b"X-A: %d" % number, start=b"GET /%d HTTP/1.1" % number))
+        for _ in range(2):
+            accepted_by(reader, head(b"X-A: %d" % number, start=b"GET /%d HTTP/1.1" % number))
     for memo in (reader.lines, reader.starts):
         assert len(memo.young) <= 50
         assert len(memo.old) <= 50
-    accepted_by(reader, head(b"X-A: " + b"a" * 2000))
+    for _ in range(2):
+        accepted_by(reader, head(b"X-A: " + b"a" * 2000))
     assert max(len(line) for line in reader.lines.young) <= 1024
     reader.forget()
     assert not reader.lines.young
     assert not reader.starts.old
+
+
+def test_a_line_that_came_once_takes_no_room() -> None:
+    reader = HeadReader()
+    for number in range(20_000):
+        accepted_by(reader, head(b"X-%d: 1" % number))
+    assert len(reader.lines.young) == 1
+    assert len(reader.lines._met) <= 8192
+    assert len(reader.lines._read._names) <= 1024  # type: ignore[attr-defined]
 
 
 @pytest.mark.row("M1")

@@ -82,9 +82,10 @@ def check_alike(world: World, house: DoorHouse, block: bytes, edge: Edge) -> boo
             house.remember(block, house.plan(verdict, edge))
         return False
     assert isinstance(verdict, Admitted), (verdict, block)
-    plan, facts = alike.plan, verdict.facts
+    plan, before, after, seen = alike
+    facts = verdict.facts
     expected = outbound_head(verdict, rules=RULES).replace(b"X-Request-Id: " + facts.request_id.encode(), b"X-Request-Id: ID")
-    assert alike.before + b"ID" + alike.after == expected
+    assert before + b"ID" + after == expected
     assert (plan.route, plan.live, plan.judged, plan.valid_until) == (verdict.route, verdict.live, verdict.judged, verdict.valid_until)
     assert not verdict.set_cookies
     whole = house.settle(plan, block)
@@ -98,7 +99,6 @@ def check_alike(world: World, house: DoorHouse, block: bytes, edge: Edge) -> boo
     assert full.head[1], "a front proxy chose the id"
     for name in ("keep_alive", "bodiless", "replayable", "replies", "origin", "lane", "touches", "touch_s", "session_key", "proxied"):
         assert getattr(plan, name) == getattr(full, name)
-    seen = alike.seen
     assert (seen.method, seen.path, seen.client_ip, seen.traceparent) == (facts.method, facts.path, facts.client_ip, facts.traceparent)
     return True
 
