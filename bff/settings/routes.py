@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from bff.policy.routes import METHODS, Admission, Limits, Policy, Route, TokenKind, Upstream
-from bff.settings.types import Duration, FileName, MaybeDuration, MaybeUrl, OriginText, Section, Size, Text, UrlText, written
+from bff.settings.types import Duration, FileName, MaybeDuration, MaybeUrl, OriginText, Section, Size, Text, UrlText, Word, written
 from bff.settings.values import Url
 
 
@@ -58,7 +58,7 @@ class RouteSettings(Section):
     """Scopes the token must have, all of them."""
     claims: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Claims the user must have, each with one of the values."""
-    acr: tuple[Text, ...] = ()
+    acr: tuple[Word, ...] = ()
     """Step-up when the session's acr is none of these."""
     max_age: MaybeDuration = None
     """Step-up when the user signed in longer ago than this."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -38,6 +39,8 @@ def _read_secret(value: Any) -> Secret:
         raise Unusable("is not text", "write it in quotes")
     if any(char < " " for char in value):
         raise Unusable("holds a line break or control character", "put one line there")
+    if value and not value.strip():
+        raise Unusable("is blank", "put the secret there")
     return Secret(value)
 
 
@@ -61,6 +64,13 @@ def _one_line(value: Any) -> Any:
     return value
 
 
+def _one_word(value: Any) -> Any:
+    # An empty acr is what a session without acr has: such a demand would be met by everybody.
+    if isinstance(value, str) and not re.fullmatch(r"[!-~]+", value, re.ASCII):
+        raise Unusable(f"{values.shown(value)} is not one word", "write one value per entry, without spaces")
+    return value
+
+
 _DURATION_SCHEMA = WithJsonSchema({"type": ["string", "integer"], "description": 'such as "30m"', "examples": ["30s", "15m"]})
 
 
@@ -72,6 +82,7 @@ _AS_TEXT = PlainSerializer(str, return_type=str)
 _URI = WithJsonSchema({"type": "string", "format": "uri"})
 
 Text = Annotated[str, BeforeValidator(_reader(_one_line)), Field(max_length=4096)]
+Word = Annotated[str, BeforeValidator(_reader(_one_word)), Field(max_length=256)]
 Duration = Annotated[float, PlainValidator(_reader(_positive)), _DURATION_SCHEMA]
 DurationOrZero = Annotated[float, PlainValidator(_reader(values.read_duration)), _DURATION_SCHEMA]
 MaybeDuration = Annotated[float | None, PlainValidator(_reader(_read_unless_empty(values.read_duration))), _DURATION_SCHEMA]

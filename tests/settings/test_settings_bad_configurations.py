@@ -38,6 +38,7 @@ BAD: list[tuple[str, tuple[tuple[Any, ...], ...], str]] = [
     ("provider.issuer", (("provider", "issuer", "https://login.microsoftonline.com/common/v2.0"),), "tenant"),
     ("provider.client_id", (("provider", "client_id", ""),), "put a value"),
     ("provider.client_secret", (("provider", "client_secret", ...),), "BFF_PROVIDER__CLIENT_SECRET"),
+    ("provider.client_secret", (("provider", "client_secret", "  "),), "put the secret there"),
     ("provider.client_auth", (("provider", "client_auth", "none"),), "client_secret_basic"),
     ("provider.private_key_file", (("provider", "client_auth", "private_key_jwt"),), "private key"),
     ("provider.client_key_file", (("provider", "client_auth", "tls_client_auth"),), "both files"),
@@ -86,6 +87,8 @@ BAD: list[tuple[str, tuple[tuple[Any, ...], ...], str]] = [
     ("routes[0].scopes", ((*ROUTE, "token", "user_or_none"), (*ROUTE, "scopes", ["a"])), "remove scopes"),
     ("routes[0].audience", ((*ROUTE, "token", "none"), (*ROUTE, "audience", "a")), "choose a token"),
     ("routes[0].claims.department", ((*ROUTE, "claims", {"department": []}),), "list the values"),
+    ("routes[0].acr[0]", ((*ROUTE, "acr", [""]),), "one value per entry"),
+    ("routes[0].acr[1]", ((*ROUTE, "acr", ["mfa", "a b"]),), "one value per entry"),
     ("routes[0].client_key_file", ((*ROUTE, "client_cert_file", "keys.json"),), "both"),
 ]
 
