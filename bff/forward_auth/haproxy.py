@@ -45,6 +45,8 @@ def _lines(front: Front) -> Iterable[str]:
     yield "  timeout tunnel 15m"
     yield ""
     yield "frontend bff"
+    if front.tls:
+        yield f"  # HAProxy takes the key from {front.tls_cert_file} itself or from {front.tls_cert_file}.key"
     yield f"  bind {_listen(front)}"
     yield "  acl websocket req.hdr(Upgrade) -i websocket"
     yield "  acl events req.hdr(Accept) -i -m sub text/event-stream"
@@ -75,7 +77,7 @@ def _listen(front: Front) -> str:
     address = f":{front.listen.port}" if front.listen.host == "0.0.0.0" else str(front.listen)  # noqa: S104 - compared, not bound
     if not front.tls:
         return address
-    return f"{address} ssl crt {front.tls_cert_file} key {front.tls_key_file} alpn h2,http/1.1 ssl-min-ver TLSv1.2"
+    return f"{address} ssl crt {front.tls_cert_file} alpn h2,http/1.1 ssl-min-ver TLSv1.2"
 
 
 def _matches(way: Way) -> str:

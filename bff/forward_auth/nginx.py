@@ -16,8 +16,8 @@ from bff.forward_auth.stripping import ANSWER_NAMES, NAMES
 _STATUSES = (400, 401, 404, 405, 408, 413, 414, 415, 417, 421, 426, 429, 431, 500, 501, 502, 503, 504, 505, 508)
 _PLAIN = (
     "Accept", "Accept-Encoding", "Accept-Language", "Cache-Control", "Content-Encoding", "Content-Language", "Content-Type",
-    "Idempotency-Key", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since", "Last-Event-ID", "Pragma", "Prefer", "Priority",
-    "Range", "Traceparent", "Tracestate", "User-Agent", "X-Requested-With",
+    "Idempotency-Key", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since", "Last-Event-ID", "Pragma",
+    "Prefer", "Priority", "Range", "Traceparent", "Tracestate", "User-Agent", "X-Requested-With",
 )  # fmt: skip
 _LOCAL = (
     ("500", 503, "temporarily_unavailable", "The sign-in service gave no answer."),

@@ -319,7 +319,7 @@ async def test_event_streams_pass_as_they_come(front: FrontProxy, world: World, 
         assert stream.status == 403
 
 
-@pytest.mark.row("LOGOUT-1", "ZTA-2")
+@pytest.mark.row("SESS-10", "ZTA-2")
 async def test_a_sign_out_holds_at_once_for_the_old_cookie(front: FrontProxy, world: World) -> None:
     browser = browser_through(front, world)
     await world.sign_in(browser)

@@ -61,7 +61,7 @@ async def test_a_repeated_yes_never_serves_a_request_that_the_door_refuses(front
     assert different == []
 
 
-@pytest.mark.row("LOGOUT-1", "ZTA-2")
+@pytest.mark.row("SESS-10", "ZTA-2")
 async def test_a_sign_out_holds_within_the_stated_time(front: FrontProxy, world: World) -> None:
     browser = browser_through(front, world)
     await world.sign_in(browser)
