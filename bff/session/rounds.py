@@ -143,6 +143,7 @@ class Rounds:
             return
         self._purged_at = self._clock.monotonic()
         now = self._clock.now()
+        self._shelf.drop_over(now)
         for _ in range(PURGE_ROUNDS):
             if not await self._store.purge(now, seen_before=now - self._idle_s - 2 * self._flush_s):
                 return

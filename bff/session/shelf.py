@@ -43,7 +43,18 @@ class Shelf:
         self._recent.clear()
         self._older.clear()
 
+    def drop_over(self, now: float) -> None:
+        """Let go of sessions that ended or ran out (``now`` in epoch seconds): their owners may never ask again, and nothing
+        else would push them out on a quiet worker. Whoever does ask is told by the store."""
+        for cookies in (self._recent, self._older):
+            for value in [value for value, live in cookies.items() if _is_over(live, now)]:
+                del cookies[value]
+
     def _place(self, cookie_value: str, live: Live) -> None:
         if len(self._recent) >= self._half:
             self._older, self._recent = self._recent, {}
         self._recent[cookie_value] = live
+
+
+def _is_over(live: Live, now: float) -> bool:
+    return live.session is None or now >= live.session.expires_at or now >= live.idle_until

@@ -750,6 +750,20 @@ async def test_idled_out_and_expired_rows_nobody_asks_for_are_purged(world: Worl
     assert await world.keeper.find_rows(issuer=ISSUER, subject="alice") == []
 
 
+@pytest.mark.row("F51")
+async def test_what_ended_or_ran_out_leaves_memory_within_a_minute_and_what_lives_stays(world: World) -> None:
+    ended, dead_cookie = await world.sign_in()
+    await world.keeper.end(ended.key, EndReason.LOGOUT)
+    await world.sign_in()
+    world.clock.advance(IDLE_S)
+    alive, cookie = await world.sign_in()
+    await tick(world.keeper)
+    assert list(world.keeper._shelf._recent) == [cookie]
+    assert not world.keeper._shelf._older
+    assert await world.keeper.find(dead_cookie) is None
+    assert await world.keeper.find(cookie) is alive
+
+
 async def test_missed_changes_make_everything_asked_for_again(plain: World) -> None:
     live, value = await plain.sign_in()
     await tick(plain.keeper)
