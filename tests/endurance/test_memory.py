@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import resource
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from bench.flow import Run, running
+from bench.flow import Run, cpu_s, running
 from bench.memory import measure_bodies, measure_idle
 
 pytestmark = pytest.mark.timeout(120)
@@ -57,3 +58,21 @@ def test_too_many_connections_are_told_so_and_room_comes_back() -> None:
         assert measure_idle(run, 1).ok
         for sock in held:
             sock.close()
+
+
+@pytest.mark.row("F52")
+def test_a_worker_out_of_file_descriptors_waits_quietly_and_recovers_at_once() -> None:
+    with running() as run:
+        worker = run.worker
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (64, 64))
+        held = [socket.create_connection(("127.0.0.1", run.world.product.port), 5) for _ in range(200)]
+        before = cpu_s(worker)
+        time.sleep(2)
+        assert cpu_s(worker) - before < 0.5, "it spins"
+        for sock in held:
+            sock.close()
+        begun = time.monotonic()
+        assert measure_idle(run, 1).ok
+        assert time.monotonic() - begun < 2
+        assert run.worker == worker
+        assert len(run.world.product.logs) < 20_000

