@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.forward_auth.fronts import HINTS, PROGRAMS, FrontProxy, find_program, start_front
+from tests.forward_auth.judging import Door
 from tests.harness.background import Background
 from tests.harness.browser import Browser
 from tests.harness.jar import Jar
@@ -78,6 +79,11 @@ def start(shared_world: World, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture(params=PROGRAMS)
 def front(request: pytest.FixtureRequest, world: World, start: Callable[..., FrontProxy]) -> FrontProxy:
     return start(request.param)
+
+
+@pytest.fixture(scope="session")
+def door() -> Door:
+    return Door()
 
 
 def browser_through(front: FrontProxy, world: World, jar: Jar | None = None) -> Browser:
