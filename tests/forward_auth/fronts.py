@@ -92,7 +92,11 @@ def start_front(name: str, product: Product, folder: Path, *words: str) -> Front
     env = {"BFF_FORWARD_AUTH__LISTEN": f"127.0.0.1:{port}"}
     command = _STARTERS[name](product, folder, env, words)
     program = Program(command, log_file=folder / f"{name}.log", cwd=folder, env={"HOME": str(folder), "XDG_DATA_HOME": str(folder)})
-    program.wait_ready(lambda: _serves(port))
+    try:
+        program.wait_ready(lambda: _serves(port))
+    except BaseException:
+        program.stop(2)
+        raise
     return FrontProxy(name, port, product.origin.partition("://")[2], program)
 
 
