@@ -5,7 +5,8 @@ us (bff.proxy.lines gives those a place). The rest - path and query below the ro
 don't read, the trace - changes from request to request in what browsers and front proxies really send, and misses
 ``HeadMemo``. So each of these requests is read line by line under the same grammar, llhttp sees every byte of it, and what
 it may forward is its own; only the judgement and our own lines come from the pattern. What may have changed since is
-compared on every use, as for a plan.
+compared on every use, as for a plan. (Measured: 6 us for a head of 6 lines, 8 for one of 16; 25 and more in full, and the
+garbage of it: a never-seen request costs 0.030 CPU-ms against 0.080.)
 
 A pattern is kept only if it gives, for the request it was learnt from, the very head that the full way gave.
 """
