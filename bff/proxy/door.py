@@ -1,8 +1,8 @@
 """The door: one browser connection. Heads come in, each is judged, at most one exchange or tunnel runs at a time.
 
 The hot path reads top to bottom: ``data_received`` finds the exact bytes in the memo, or the pattern that they follow,
-compares what may have changed since that was judged, takes a resting upstream connection and writes the prepared head to it; ``Exchange.on_data``
-writes the answer back. Whatever is not at hand leaves for ``_read`` and meets the same functions there.
+compares what may have changed since that was judged, takes a resting upstream connection and writes the head to it;
+``Exchange.on_data`` writes the answer back. Whatever is not at hand leaves for ``_read`` and meets the same functions there.
 
 What arrives while an exchange runs is its body or waits, bounded (D4). After any framing error nothing that follows
 is read as a request (M1, M6).
