@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import bff
+from bff.base.console import two_lines
 from bff.base.errors import BffError
 from bff.plan import PlanBox
 from bff.settings import Listen, Settings
@@ -33,7 +34,7 @@ def run(settings: Settings, config_path: Path | None) -> int:
     try:
         listeners = [bind(settings.server.listen), bind(settings.server.manage_listen)]
     except CannotListen as error:
-        sys.stderr.write(f"{error.detail}\nfix: free the address, or change server.listen / server.manage_listen\n")
+        sys.stderr.write(two_lines(error.detail, "free the address, or change server.listen / server.manage_listen") + "\n")
         return EXIT_UNAVAILABLE
     descriptors = [box.fd, *(sock.detach() for sock in listeners)]
     arguments = [str(number) for number in descriptors] + ([str(config_path.resolve())] if config_path else [])
@@ -53,7 +54,7 @@ def bind(listen: Listen) -> socket.socket:
             family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
             sock = socket.create_server((listen.host, listen.port), family=family, backlog=BACKLOG)
     except OSError as error:
-        raise CannotListen(f"cannot listen on {listen}: {error.strerror or error}") from error
+        raise CannotListen(f"cannot listen on {listen}: {os.strerror(error.errno) if error.errno else error}") from error
     sock.setblocking(False)
     sock.set_inheritable(True)
     return sock

@@ -21,6 +21,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bff.base.console import problem_lines, two_lines
 from bff.base.errors import BffError, ConfigError
 from bff.base.systemd import notify_systemd
 from bff.observe.multiprocess import forget_worker, share_metrics
@@ -72,7 +73,7 @@ def _supervise(box: PlanBox, door: socket.socket, manage: socket.socket, folder:
     log = configure_logs(format=server.log_format, level=server.log_level)
 
     def work(slot: int, lifeline: int) -> int:
-        return _run_child(run_worker(box, door, manage, folder=folder / f"worker-{slot}", lifeline=lifeline))
+        return run_child(run_worker(box, door, manage, folder=folder / f"worker-{slot}", lifeline=lifeline))
 
     def say(event: str, fields: Mapping[str, object]) -> None:
         log.info(event, **fields)
@@ -120,16 +121,16 @@ def _read_problems(text: bytes) -> list[str]:
         return ["the configuration could not be read; `bff check` tells why"]
 
 
-def _run_child(work: Coroutine[Any, Any, int]) -> int:
+def run_child(work: Coroutine[Any, Any, int]) -> int:
     """Run one worker's coroutine to its exit code. Foreseen failures become two lines and a code, never a traceback."""
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(work)
     except ConfigError as error:
-        sys.stderr.write("\n".join(error.problems) + "\n")
+        sys.stderr.write("".join(problem_lines(line) + "\n" for line in error.problems))
         return EXIT_CONFIG
     except BffError as error:
-        sys.stderr.write(f"{error.detail or error.public}\nfix: `bff doctor` looks at each part in turn\n")
+        sys.stderr.write(two_lines(error.detail or error.public, "`bff doctor` looks at each part in turn") + "\n")
         return EXIT_UNAVAILABLE
 
 

@@ -6,11 +6,16 @@ import os
 import time
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from bff.base.errors import ConfigError
 from bff.cli.files import PRIVATE, replace, write_new
-from bff.cli.report import OK, USAGE, Stop
+from bff.cli.report import CONFIG, OK, USAGE, Stop
+
+if TYPE_CHECKING:
+    from bff.session.sealing import KeyRing
 
 
 @click.group()
@@ -71,7 +76,6 @@ def new(path: Path | None, named: Path | None, config: Path | None, force: bool)
 )
 def rotate(path: Path | None, named: Path | None, config: Path | None, drop_older: str) -> int:
     """Put a new key in front; the old ones still open, so nobody is signed out."""
-    from bff.session.sealing import KeyRing
     from bff.settings.values import Unusable, read_duration
 
     try:
@@ -79,9 +83,24 @@ def rotate(path: Path | None, named: Path | None, config: Path | None, drop_olde
     except Unusable as error:
         raise Stop(USAGE, f"--drop-older {error.what}", error.fix) from None
     target = find_ring_file(path, named, config)
-    ring = KeyRing.from_json(target.read_text(encoding="utf-8"))
+    ring = _read_ring(target)
     if drop_older:
         ring = ring.without_older(dropped_before)
     replace(target, ring.rotated().to_json(), mode=target.stat().st_mode & 0o777)
     click.echo(f"{target} has a new key in front; now send SIGHUP to every instance, after all of them have the file")
     return OK
+
+
+def _read_ring(path: Path) -> KeyRing:
+    """The ring in ``path``. Stop (78) where there is none that can be read: trying again later would not help."""
+    from bff.session.sealing import KeyRing
+
+    try:
+        return KeyRing.from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        fix = "name the key ring file, or write one with bff keys new"
+        raise Stop(CONFIG, f"{path} cannot be read ({error.strerror or type(error).__name__})", fix) from None
+    except (UnicodeDecodeError, ConfigError) as error:
+        what = "; ".join(error.problems) if isinstance(error, ConfigError) else "it is not text"
+        fix = "restore it from your secret store; bff keys new signs everybody out"
+        raise Stop(CONFIG, f"{path} is not a key ring: {what}", fix) from None

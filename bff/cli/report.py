@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import click
 
+from bff.base.console import problem_lines, two_lines
 from bff.base.errors import BffError, ConfigError, ProviderUnavailable, StoreUnavailable
 
 OK, USAGE, UNAVAILABLE, TEMPORARY, CONFIG = 0, 2, 69, 75, 78
@@ -17,18 +18,12 @@ _TAKEN = {errno.EADDRINUSE, errno.EADDRNOTAVAIL}
 
 def say_error(what: str, fix: str) -> None:
     """The two lines, on standard error."""
-    click.echo(f"bff: {_printable(what)}\n     fix: {_printable(fix)}", err=True)
+    click.echo(two_lines(what, fix), err=True)
 
 
 def say_problem(line: str) -> None:
     """A ``where: key: what; fix: …`` line as two lines."""
-    what, _, fix = line.rpartition("; fix: ")
-    say_error(what or fix, fix if what else "see docs/settings.md")
-
-
-def _printable(text: str) -> str:
-    """No control character of an outside text reaches the terminal (PRIV-8)."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)[:600]
+    click.echo(problem_lines(line), err=True)
 
 
 class Stop(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from bff.base.errors import BffError, ProviderUnavailable, StoreUnavailable
+from bff import serve, supervised
+from bff.base.errors import BffError, ConfigError, ProviderUnavailable, StoreUnavailable
 from bff.cli import options
 from bff.cli.report import Stop, guarded
 from bff.settings import load_settings
@@ -46,7 +48,7 @@ def is_two_lines(text: str) -> bool:
         (["front-proxy", "nginx", "--config", "none.toml"], 78),
         (["front-proxy", "iis"], 2),
         (["init"], 2),
-        (["keys", "rotate", "--file", "none.json"], 75),
+        (["keys", "rotate", "--file", "none.json"], 78),
         (["keys", "rotate", "--drop-older", "300x"], 2),
         (["demo", "--port", "70000"], 2),
     ],
@@ -256,6 +258,40 @@ def test_a_health_check_imports_next_to_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "69 []"
     assert is_two_lines(done.stderr)
+
+
+@pytest.mark.row("OPS-1")
+def test_an_address_that_is_taken_is_named_in_two_lines(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = "{}:{}".format(*taken.getsockname())
+        monkeypatch.setenv("BFF_SERVER__LISTEN", address)
+        assert serve.run(load_settings(config, os.environ), config) == 69
+    told = capsys.readouterr().err
+    assert is_two_lines(told) and told.count(address) == 1
+
+
+@pytest.mark.row("OPS-1", "OPS-3")
+@pytest.mark.parametrize(
+    ("error", "code"), [(ConfigError("bff.toml: session.keys_file: is odd; fix: mend it"), 78), (StoreUnavailable("sqlite: \x1b[2J"), 69)]
+)
+def test_a_worker_that_cannot_start_says_it_in_two_lines(capsys: pytest.CaptureFixture[str], error: BffError, code: int) -> None:
+    async def work() -> int:
+        raise error
+
+    assert supervised.run_child(work()) == code
+    told = capsys.readouterr().err
+    assert is_two_lines(told) and "\x1b" not in told
+
+
+@pytest.mark.row("OPS-1")
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"keys": []}', b"\xff\xfe\x00", b'{"keys": [{"kid": "a", "secret": "!"}]}'])
+def test_a_file_that_is_no_key_ring_is_named_and_left_alone(bff: Bff, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "ring.json").write_bytes(content)
+    outcome = bff("keys", "rotate", "ring.json")
+    assert outcome.code == 78 and is_two_lines(outcome.err) and "ring.json" in outcome.err
+    assert (tmp_path / "ring.json").read_bytes() == content
 
 
 def test_keys_go_where_the_configuration_looks_for_them(bff: Bff, tmp_path: Path) -> None:
