@@ -75,6 +75,7 @@ def go_in_full(world: World, house: DoorHouse, block: bytes, edge: Edge) -> Admi
 
 def check_alike(world: World, house: DoorHouse, block: bytes, edge: Edge) -> bool:
     """Offer a head to the patterns as the door does, and hold what they say against the full way. True if there was a pattern."""
+    house.patterns._met.clear()  # or a head that came on the other edge would not be looked at
     alike = house.find_alike(block, edge)
     verdict = go_in_full(world, house, block, edge)
     if alike is None:
