@@ -75,7 +75,6 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
         yield Secure(run, authority, folder)
 
 
-@pytest.mark.row("OPS-8")
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_tls_12_and_13_are_spoken(version: ssl.TLSVersion, secure: Secure) -> None:
     answer = await ask("GET", secure.url, tls=secure.trust(minimum_version=version, maximum_version=version))
@@ -83,7 +82,6 @@ async def test_tls_12_and_13_are_spoken(version: ssl.TLSVersion, secure: Secure)
     assert answer.header("strict-transport-security")
 
 
-@pytest.mark.row("OPS-8")
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 async def test_tls_11_is_refused(secure: Secure) -> None:
     context = secure.trust(minimum_version=ssl.TLSVersion.TLSv1_1, maximum_version=ssl.TLSVersion.TLSv1_1)
@@ -92,7 +90,7 @@ async def test_tls_11_is_refused(secure: Secure) -> None:
         await ask("GET", secure.url, tls=context)
 
 
-@pytest.mark.row("OPS-8", "M2")
+@pytest.mark.row("M2")
 async def test_http_2_is_not_offered(secure: Secure) -> None:
     context = secure.trust()
     context.set_alpn_protocols(["h2", "http/1.1"])
@@ -101,7 +99,7 @@ async def test_http_2_is_not_offered(secure: Secure) -> None:
     await wire.close()
 
 
-@pytest.mark.row("OPS-8", "F46")
+@pytest.mark.row("F46")
 async def test_a_renewed_certificate_is_used_after_sighup_and_no_connection_is_dropped(secure: Secure) -> None:
     wire = await Wire.open(address_of(secure.url, tls=secure.trust()))
     request = f"GET /free/json HTTP/1.1\r\nHost: localhost:{secure.run.world.product.port}\r\n\r\n".encode()
@@ -116,7 +114,6 @@ async def test_a_renewed_certificate_is_used_after_sighup_and_no_connection_is_d
     await wire.close()
 
 
-@pytest.mark.row("OPS-8")
 async def test_a_broken_certificate_file_changes_nothing(secure: Secure) -> None:
     before = secure.serial()
     kept = (secure.folder / "door.pem").read_bytes()
@@ -149,7 +146,6 @@ async def test_a_stalled_handshake_is_dropped_and_harms_nobody(secure: Secure) -
     assert time.monotonic() - begun < 8
 
 
-@pytest.mark.row("OPS-8")
 async def test_plain_http_at_the_tls_door_is_dropped(secure: Secure) -> None:
     wire = await Wire.open(secure.run.address)
     await wire.send(b"GET /free/json HTTP/1.1\r\nHost: x\r\n\r\n")
