@@ -58,6 +58,7 @@ class Worker:
     store: SessionStore
     wire: Wire
     directory: Directory
+    client: OAuthClient
     keeper: Keeper
     desk: CredentialDesk
     gatekeeper: Gatekeeper
@@ -75,9 +76,7 @@ def build_worker(plan: Plan, *, clock: Clock, log: Logger, write: Callable[[byte
     metrics = Metrics()
     probe: Probe = AuditTrail(log=log, metrics=metrics)
     ring = read_ring(plan)
-    store = TimedStore(
-        open_store(plan.session.store.reveal(), clock=clock), observe=metrics.observe_store, monotonic=clock.monotonic
-    )
+    store = TimedStore(open_store(plan.session.store.reveal(), clock=clock), observe=metrics.observe_store, monotonic=clock.monotonic)
     wire = _build_wire(plan, clock)
     directory = Directory(
         issuer=plan.provider.issuer,
@@ -158,6 +157,7 @@ def build_worker(plan: Plan, *, clock: Clock, log: Logger, write: Callable[[byte
         store=store,
         wire=wire,
         directory=directory,
+        client=client,
         keeper=keeper,
         desk=desk,
         gatekeeper=gatekeeper,
@@ -194,9 +194,7 @@ def build_table(plan: Plan) -> RouteTable:
 
 def build_forward_auth(plan: Plan, ring: KeyRing) -> ForwardAuth:
     """The endpoint that front proxies ask. Reads the ring anew for each question: rotated keys hold at once."""
-    rendering = Rendering(
-        rules=plan.rules, prefix=plan.server.prefix, https=plan.door.https, clear_cookies=plan.door.clear_cookies
-    )
+    rendering = Rendering(rules=plan.rules, prefix=plan.server.prefix, https=plan.door.https, clear_cookies=plan.door.clear_cookies)
     return ForwardAuth(secrets=lambda: forward_auth_secrets(ring), rendering=rendering, identity=plan.forward_auth.identity)
 
 

@@ -22,6 +22,7 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 
+from bff.agent.app import adopt as adopt_options
 from bff.assembly import Worker, build_table, build_worker, load_certificate, read_ring
 from bff.base.clock import SystemClock
 from bff.base.errors import ConfigError, StoreUnavailable
@@ -32,9 +33,7 @@ BACKLOG = 4096
 STORE_PATIENCE_S = 5.0
 
 
-async def run_worker(
-    box: PlanBox, door_socket: socket.socket, manage_socket: socket.socket, *, folder: Path, lifeline: int
-) -> int:
+async def run_worker(box: PlanBox, door_socket: socket.socket, manage_socket: socket.socket, *, folder: Path, lifeline: int) -> int:
     """Serve until SIGTERM or until the supervisor is gone; 0. ConfigError, StoreUnavailable at start."""
     plan = box.read()
     log = configure_logs(format=plan.server.log_format, level=plan.server.log_level)
@@ -121,7 +120,8 @@ async def _drain(worker: Worker, close_door: Callable[[], None]) -> None:
 
 
 def _reload(worker: Worker, box: PlanBox) -> None:
-    """Keys, certificates and routes anew, from the plan that the supervisor has renewed; anything wrong leaves all of them as they were."""
+    """Keys, certificates, routes and what routes imply anew, from the plan that the supervisor has renewed; anything wrong leaves all of
+    them as they were."""
     plan = box.read()
     try:
         ring, table = read_ring(plan), build_table(plan)
@@ -132,6 +132,9 @@ def _reload(worker: Worker, box: PlanBox) -> None:
         return
     worker.ring.adopt(ring)
     worker.gatekeeper.adopt(table)
+    worker.keeper.adopt(plan.session.claims)
+    worker.client.adopt(plan.provider.resources)
+    adopt_options(worker.agent, plan.agent)
     worker.keeper.forget_all()
     worker.access.forget()
     worker.house.forget()

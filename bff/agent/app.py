@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from quart import Quart, Response, g, request
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from bff.session.store.port import SessionStore
 
 HANDOFF_FIELD = "bff-handoff"
+_PARTS = "bff.parts"
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 _HANDLERS: Mapping[str, Handler] = {
@@ -96,7 +98,14 @@ def build_agent(
     app.url_map.strict_slashes = False
     _add_routes(app, parts, handoff)
     _add_failures(app, parts)
+    app.extensions[_PARTS] = parts
     return app
+
+
+def adopt(app: Quart, options: AgentOptions) -> None:
+    """Take over what the routes imply, as they came anew (SIGHUP): the acr that a login may ask for, the claims that /user tells."""
+    parts: Parts = app.extensions[_PARTS]
+    parts.options = replace(parts.options, acr_values=options.acr_values, claims=options.claims)
 
 
 def _add_routes(app: Quart, parts: Parts, handoff: Handoff) -> None:

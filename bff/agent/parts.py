@@ -32,8 +32,10 @@ class Handoff(Protocol):
     def take(self, token: str) -> Admitted | None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Parts:
+    """``options`` may be replaced (SIGHUP, by ``bff.agent.app.adopt``); the rest stays as it was built."""
+
     options: AgentOptions
     client: OAuthClient
     keeper: Keeper

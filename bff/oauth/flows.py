@@ -40,7 +40,7 @@ on its way, and with it the session (F2, F6). Callers wait less long (bff.sessio
 
 
 class OAuthClient:
-    """A confidential client of one provider. Holds nothing of any user; its only state is one breaker per endpoint.
+    """A confidential client of one provider. Holds nothing of any user; its only state: one breaker per endpoint, and ``resources``.
 
     ``resources`` are asked for at login (RFC 8707 §2.2); ``own_resource``, one of them, is the audience of the login's own access
     token. Without it that token is whatever the provider gives, and never one for another route's audience (TOKEN-12).
@@ -76,6 +76,10 @@ class OAuthClient:
         self._userinfo = userinfo
         self._authenticator = ClientAuthenticator(identity=identity, clock=clock)
         self._breakers: dict[str, Breaker] = {}
+
+    def adopt(self, resources: tuple[str, ...]) -> None:
+        """Ask for these resources at logins from now on: the routes that need them came anew (SIGHUP)."""
+        self._resources = resources
 
     async def provider(self) -> Provider:
         """The provider's checked metadata. ProviderUnavailable when it was never fetched and can not be now."""

@@ -210,6 +210,10 @@ class Keeper:
         """Write down every activity that is only known here: for the end of a worker. Raises nothing."""
         await self._rounds.flush(everything=True)
 
+    def adopt(self, claims: frozenset[str] | None) -> None:
+        """Keep these claims of logins from now on: the routes that decide by them came anew (SIGHUP)."""
+        self._claims = claims
+
     def allowed(self, claims: Mapping[str, Any]) -> dict[str, Any]:
         """The claims that a session may hold (PRIV-2)."""
         return allowed_claims(claims, self._claims)
