@@ -62,6 +62,8 @@ class Door(asyncio.Protocol):
         self.edge = self.house.edge_of(self.transport)
         if not self.house.enter(self):
             self.refuse(DOOR_FULL)
+            if self.house.crowded:
+                self.transport.close()  # no lingering: the descriptors kept back for health and administration would go with it (F52)
 
     # -- the hot path -----------------------------------------------------------------------------------------------
 

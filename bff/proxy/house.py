@@ -36,6 +36,7 @@ TICK_S = 0.25
 ACCOUNT_S = 0.01
 SLICE = 256
 MAX_EDGES = 4096
+MAX_LINGERING_REFUSED = 16
 MAX_SEATS = 16_384
 
 
@@ -222,6 +223,11 @@ class DoorHouse:
         self._addresses[ip] = held
         bound = self.options.connections_per_address
         return len(self.doors) <= self.options.connections and (not bound or held <= bound or door.edge.peer_trusted)
+
+    @property
+    def crowded(self) -> bool:
+        """More refused connections linger than a few."""
+        return len(self.doors) > self.options.connections + MAX_LINGERING_REFUSED
 
     def leave(self, door: Door) -> None:
         self.doors.discard(door)

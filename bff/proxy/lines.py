@@ -78,7 +78,7 @@ NEVER_PASS: Final = HOP_BY_HOP | frozenset(
 )  # fmt: skip
 NEVER_PASS_PREFIXES: Final = (
     b"sec-", b"x-forwarded", b"x-original-", b"x-auth-", b"x-user-", b"x-remote-", b"x-authenticated", b"x-credential", b"x-ssl-", b"ssl-",
-    b"x-webauth-", b"x-consumer-",
+    b"front-end-", b"x-webauth-", b"x-consumer-",
     b"x-client-cert-", b"x-jwt", b"x-oidc", b"oidc-", b"x-amzn-oidc-", b"x-goog-authenticated-", b"x-goog-iap-", b"x-ms-client-principal",
     b"x-ms-token-", b"x-pomerium-", b"x-vouch-", b"x-authentik-", b"cf-access-", b"tailscale-user-", b"proxy-", b"access-control-request-",
     b"x-envoy-", b"bff-",

@@ -11,6 +11,7 @@ import trustme
 
 from bff.policy.routes import Limits
 from bff.policy.verdict import Refusal
+from bff.proxy.house import MAX_LINGERING_REFUSED
 from tests.proxy.rig import GET, OK, Peer, always_ok, answering, eventually, field_of, open_rig, turns
 
 
@@ -111,6 +112,19 @@ async def test_one_connection_too_many_is_told_so_and_room_comes_back() -> None:
         second.close()
         await eventually(lambda: len(rig.house.doors) == 1)
         assert (await rig.ask())[0] == 200
+
+
+@pytest.mark.row("F52", "D9")
+async def test_a_crowd_that_is_refused_does_not_stay_for_its_answer() -> None:
+    async with open_rig(options={"connections": 1}) as rig:
+        first = await rig.client()
+        await eventually(lambda: len(rig.house.doors) == 1)
+        crowd = [await rig.client() for _ in range(40)]
+        await eventually(lambda: len(rig.house.doors) <= 1 + MAX_LINGERING_REFUSED)
+        await first.send(GET)
+        assert (await first.answer())[0] == 200
+        for one in crowd:
+            one.close()
 
 
 @pytest.mark.row("D15")

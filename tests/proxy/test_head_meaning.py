@@ -86,6 +86,7 @@ def test_fields_keep_order_multiplicity_and_spelling() -> None:
         b"Keep-Alive",
         b"Proxy-Connection", b"Proxy-Authorization", b"DPoP", b"bff-handoff", b"X-Amzn-Oidc-Data", b"X-Goog-IAP-JWT-Assertion",
         b"SSL-Client-Verify",
+        b"Front-End-Https",
         b"Access-Control-Request-Method", b"X-Request-Id",
     ],
 )  # fmt: skip
