@@ -304,6 +304,10 @@ def _warnings(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             ("server", "manage_listen"), "is reachable from other machines", "keep the public off it with a firewall or network policy"
         )
+    if any(network.prefixlen == 0 for network in settings.server.trusted_proxies):
+        yield Finding(
+            ("server", "trusted_proxies"), "trusts every address: anybody may say where a request came from", "list the front proxies alone"
+        )
     if session.store.reveal() == "memory:":
         yield Finding(("session", "store"), "is memory: a restart signs everybody out", "use sqlite:///path/sessions.db")
     for index, route in enumerate(settings.routes):

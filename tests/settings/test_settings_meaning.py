@@ -39,6 +39,7 @@ def test_the_session_cookie_is_strict_by_default(load: Load) -> None:
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
+        ([("server", "trusted_proxies", ("0.0.0.0/0",))], "server.trusted_proxies"),
         ([("provider", "scopes", ["openid"])], "provider.scopes"),
         ([("server", "manage_listen", "0.0.0.0:9464")], "server.manage_listen"),
         ([(*ROUTE, "scopes", ["orders:read"])], "routes[0].scopes"),
