@@ -103,8 +103,11 @@ def _with_secret(gathered: Gathered, settings: Settings) -> Settings:
         return settings
     try:
         text = read_bounded(Path(name)).removesuffix("\n").removesuffix("\r")
-    except (OSError, ValueError):
-        _complain(gathered, "client_secret_file", "names a file that cannot be read", "correct the path or the file's permissions")
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not a small text file"
+        # The whole path: a relative one starts at the configuration's folder, which surprises in an environment variable.
+        what = f"names {name}, a file that cannot be read ({why})"
+        _complain(gathered, "client_secret_file", what, "correct the path or the file's permissions")
         return settings
     if not text or any(char < " " for char in text):
         _complain(gathered, "client_secret_file", "names a file that does not hold one line", "put the secret there, alone")

@@ -47,6 +47,8 @@ def test_a_secret_file_that_is_missing_or_empty_stops_the_start(problems: Proble
     found = problems(("provider", "client_secret", ...), ("provider", "client_secret_file", "secret"))
     assert len(found) == 1
     assert "provider.client_secret_file" in found[0]
+    if content is None:
+        assert f"{tmp_path / 'secret'}, a file that cannot be read (No such file or directory)" in found[0]
     assert problems(("provider", "client_secret", ...), env={"BFF_PROVIDER__CLIENT_ID_FILE": str(tmp_path / "none")})
 
 
