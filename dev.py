@@ -141,7 +141,7 @@ def relock(rest: "list[str]") -> int:
         "build.txt": [str(REQUIREMENTS / "build.in")],
         "runtime.txt": ["pyproject.toml"],
         "dev.txt": ["pyproject.toml", "--all-extras", "--group", "test"],
-        "frontproxy.txt": [str(REQUIREMENTS / "frontproxy.in")],
+        "ci.txt": [str(REQUIREMENTS / "ci.in")],
         "quality.txt": ["pyproject.toml", "--all-extras", "--group", "test", "--group", "quality"],
     }
     for name, sources in lists.items():
