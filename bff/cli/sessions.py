@@ -129,7 +129,7 @@ class _Desk:
         return len(found)
 
     async def _search(self, terms: Mapping[str, str]) -> Search:
-        from bff.manage.rows import read_search
+        from bff.manage.rows import BadSearch, read_search
 
         session = terms.get("session", "")
         if len(session) == 16:
@@ -137,7 +137,10 @@ class _Desk:
             if not named:
                 raise Stop(TEMPORARY, "no session has that name in the logs under the newest key", "list them with: bff sessions list")
             terms = {"session": named[0]}
-        return read_search(terms.items(), issuer=self._issuer)
+        try:
+            return read_search(terms.items(), issuer=self._issuer)
+        except BadSearch as error:
+            raise Stop(USAGE, error.public, "take it from bff sessions list, or from session= in the logs") from None
 
     def _name(self, key: str) -> str:
         return self._ring.pseudonym("session", key)
