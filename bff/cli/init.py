@@ -11,6 +11,7 @@ from bff.cli.report import CONFIG, OK, USAGE, Stop
 
 _TEMPLATE = """\
 #:schema bff.schema.json
+# For completion and checks in an editor: bff schema > bff.schema.json, beside this file.
 # Written by `bff init`. Check it with `bff check`, ask the provider with `bff doctor`, run it with `bff serve`.
 # Every value can come from the environment instead: BFF_PROVIDER__CLIENT_SECRET, or BFF_PROVIDER__CLIENT_SECRET_FILE
 # for the name of a file that holds it.
@@ -38,7 +39,8 @@ max = "12h"
 [cookie]
 same_site = "strict"                   # "lax" only where the server itself gates documents by session
 
-[spa]
+# The app, or leave it to something else.
+# [spa]
 # directory = "web"                    # the built app, with its index.html
 # upstream = "http://127.0.0.1:5173"   # or a development server
 

@@ -74,6 +74,8 @@ def gather(path: Path | None, env: Mapping[str, str]) -> Gathered:
     gathered = Gathered(file=str(path) if path else "environment")
     if path is not None:
         _read_toml(gathered, path)
+        if gathered.problems:
+            return gathered  # what the environment adds to a file that nobody could read would only raise false alarms
     _read_secrets_dir(gathered, env)
     _read_environment(gathered, env)
     return gathered

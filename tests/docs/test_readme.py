@@ -110,14 +110,12 @@ def test_the_five_minutes_of_the_readme_work_line_by_line(tmp_path: Path) -> Non
 
 
 def extend(config: Path, app: Path, api_port: int) -> None:
-    """Put the README's TOML into the file that init wrote, with an app and an API that exist here."""
-    added = tomllib.loads(blocks("toml")[0])
-    text = config.read_text().replace("[spa]\n", f'[spa]\ndirectory = "{app}"\n')
-    route = added["routes"][0]
+    """Paste the README's TOML at the end of the file that init wrote, with an app and an API that exist here."""
+    pasted = blocks("toml")[0].replace("/path/to/your/built/app", str(app)).replace(":9000", f":{api_port}")
+    added = tomllib.loads(pasted)
     assert set(added) == {"spa", "routes"}
-    assert set(added["spa"]) == {"directory"}
-    upstream = route["upstream"].replace(":9000", f":{api_port}")
-    config.write_text(text + f'\n[[routes]]\npath = "{route["path"]}"\nupstream = "{upstream}"\n')
+    assert added["spa"] == {"directory": str(app)}
+    config.write_text(config.read_text() + "\n" + pasted)
 
 
 def test_the_javascript_of_the_readme_uses_names_that_the_helper_has() -> None:
