@@ -21,10 +21,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bff.devkit import DevClient, DevProvider, serve_provider
-from bff.session.sealing import KeyRing
-from bff.settings import load_settings
-
 APP_PORT, PROVIDER_PORT, API_PORT, MANAGE_PORT = 8080, 9400, 9500, 9464
 AUDIENCE = "https://api.demo.example"
 READY_WITHIN_S = 20.0
@@ -108,8 +104,8 @@ def running_world(*, port: int = APP_PORT, workers: int = 1, quiet: bool = True)
         )
         secret = _write_files(world, app.fileno(), manage.fileno(), workers=workers, quiet=quiet)
         children = [
-            _fork(lambda: _run_provider_and_api(world, secret, provider, api), closing=(app, manage)),
             _fork(lambda: _run_bff(world), closing=(provider, api)),
+            _fork(lambda: _run_provider_and_api(world, secret, provider, api), closing=(app, manage)),
         ]
         try:
             for sock in sockets:
@@ -159,11 +155,14 @@ def _write_files(world: World, app_fd: int, manage_fd: int, *, workers: int, qui
         level="error" if quiet else "info",
         access="false" if quiet else "true",
     )
-    for name, content in {"bff.toml": text, "client-secret": secret, "keys.json": KeyRing.generate().to_json()}.items():
-        path = world.folder / name
-        path.touch(mode=0o600)
-        path.write_text(content, encoding="utf-8")
+    _write_private(world.folder / "bff.toml", text)
+    _write_private(world.folder / "client-secret", secret)
     return secret
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
 
 
 def _fork(work: Callable[[], int], *, closing: tuple[socket.socket, ...]) -> int:
@@ -185,14 +184,22 @@ def _fork(work: Callable[[], int], *, closing: tuple[socket.socket, ...]) -> int
         os._exit(code)
 
 
+# What the two children import is most of a start, so it is imported there, at the same time, and not here before both.
+
+
 def _run_bff(world: World) -> int:
     from bff import serve
+    from bff.session.sealing import KeyRing
+    from bff.settings import load_settings
 
+    _write_private(world.folder / "keys.json", KeyRing.generate().to_json())
     path = world.folder / "bff.toml"
     return serve.run(load_settings(path, {}), path)
 
 
 def _run_provider_and_api(world: World, secret: str, provider_sock: socket.socket, api_sock: socket.socket) -> int:
+    from bff.devkit import DevClient, DevProvider, serve_provider
+
     client = DevClient(
         client_id="demo-spa",
         client_secret=secret,
@@ -244,9 +251,9 @@ def _wait_ready(url: str, children: list[int]) -> None:
 
 
 def _end(children: list[int]) -> None:
-    for pid in reversed(children):
+    for pid in children:
         os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + 10.0
-    for pid in reversed(children):
+    for pid in children:
         while time.monotonic() < deadline and not os.waitpid(pid, os.WNOHANG)[0]:
             time.sleep(0.02)
