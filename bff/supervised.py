@@ -100,18 +100,19 @@ def _settle_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _reread(box: PlanBox, config: str, log: Logger) -> None:
-    """A new plan from the same file and environment; one that cannot be used changes nothing and says why."""
+def _reread(box: PlanBox, config: str, log: Logger) -> bool:
+    """A new plan from the same file and environment; one that cannot be used changes nothing, says why, and is False."""
     command = [sys.executable, "-m", "bff.settings.plan", *(["--config", config] if config else [])]
     try:
         done = subprocess.run(command, capture_output=True, timeout=REREAD_WITHIN_S, check=False)
     except subprocess.TimeoutExpired:
         log.error("config_refused", problems=["the configuration could not be read in time; the old one stays in force"])
-        return
-    if done.returncode == 0:
-        box.write(done.stdout)
-    else:
+        return False
+    if done.returncode != 0:
         log.error("config_refused", problems=_read_problems(done.stderr))
+        return False
+    box.write(done.stdout)
+    return True
 
 
 def _read_problems(text: bytes) -> list[str]:

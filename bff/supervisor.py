@@ -4,7 +4,7 @@ The supervisor never serves a request and runs no event loop: it forks, waits fo
 so a restarting worker refuses nobody: what waits in the accept queue is taken by the next one (closing a SO_REUSEPORT socket
 would reset it instead). A worker notices a dead supervisor by the end of a pipe, so none is ever left behind.
 
-State: ``_running`` (pid → slot; owner: the supervisor; bound: ``workers`` plus those draining).
+State: one slot per worker (owner: the supervisor; bound: ``workers``).
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class _Slot:
 @dataclass(slots=True)
 class Supervisor:
     """``work(slot, lifeline)`` runs in the forked child and returns its exit code; ``lifeline`` is the read end of a pipe
-    that ends with the supervisor. ``reload()`` runs here before SIGHUP is passed on. ``say`` writes one log event."""
+    that ends with the supervisor. ``reload()`` runs here; SIGHUP is passed on if it says True. ``say`` writes one log event."""
 
     work: Callable[[int, int], int]
     workers: int
     grace_s: float
-    reload: Callable[[], None]
+    reload: Callable[[], bool]
     say: Callable[[str, Mapping[str, object]], None]
     notify: Callable[[str], None] = lambda state: None
     _slots: list[_Slot] = field(default_factory=list)
@@ -78,8 +78,7 @@ class Supervisor:
     def _handle(self, number: int) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
             self._stopping = True
-        elif number == signal.SIGHUP:
-            self.reload()
+        elif number == signal.SIGHUP and self.reload():
             self._signal(signal.SIGHUP)
 
     def _start(self, slot: _Slot, lifeline: int, held: int) -> None:
