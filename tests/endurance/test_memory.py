@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import socket
 import time
@@ -60,6 +61,15 @@ def test_too_many_connections_are_told_so_and_room_comes_back() -> None:
             sock.close()
 
 
+def serves_within(run: Run, seconds: float) -> bool:
+    """True once a new connection is served. The first ones may still be reset: libuv empties the accept queue that way when it is out."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ConnectionError):
+            return measure_idle(run, 1).ok
+    return False
+
+
 @pytest.mark.row("F52")
 def test_a_worker_out_of_file_descriptors_waits_quietly_and_recovers_at_once() -> None:
     with running() as run:
@@ -71,8 +81,6 @@ def test_a_worker_out_of_file_descriptors_waits_quietly_and_recovers_at_once() -
         assert cpu_s(worker) - before < 0.5, "it spins"
         for sock in held:
             sock.close()
-        begun = time.monotonic()
-        assert measure_idle(run, 1).ok
-        assert time.monotonic() - begun < 2
+        assert serves_within(run, 2.0)
         assert run.worker == worker
         assert len(run.world.product.logs) < 20_000
