@@ -135,8 +135,8 @@ async def test_unasked_bytes_on_a_resting_connection_reach_nobody(stage: Stage, 
     lines: list[Line] = []
 
     async def later(_: Seen, line: Line) -> None:
-        await line.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         lines.append(line)
+        await line.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         await line.reader.read()
 
     hostile.deeds["/up/later"] = later

@@ -12,6 +12,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from pathlib import Path
 
 from bff.base.errors import StoreUnavailable
@@ -22,6 +23,7 @@ EPOCH_SHIFT = 40
 
 READ_BUSY_MS = 200
 WRITE_BUSY_MS = 2000
+WAL_PAUSE_S = 0.005
 WAL_LIMIT_BYTES = 16 * 1024 * 1024
 
 _TABLES = (
@@ -66,11 +68,25 @@ def open_connection(path: Path, *, busy_ms: int) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
-        connection.execute("PRAGMA journal_mode = WAL")
+        _enter_wal(connection, time.monotonic() + busy_ms / 1000)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _enter_wal(connection: sqlite3.Connection, deadline: float) -> None:
+    """SQLite does not wait for the lock that the change to WAL needs (no busy handler is asked there), so two workers that open a
+    new file at the same moment would take each other for a failure."""
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            time.sleep(WAL_PAUSE_S)
+        else:
+            return
 
 
 def prepare(connection: sqlite3.Connection, *, inode: int, mark: int, now: float) -> None:
