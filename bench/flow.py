@@ -26,7 +26,8 @@ MIB = 1024 * 1024
 
 @dataclass(slots=True)
 class Flow:
-    """``/big?N`` sends N bytes, ``/sink`` counts a body read at ``sink_rate`` bytes a second, ``/slow?S`` answers after S seconds,
+    """``/big?N`` sends N bytes, ``/drip?N,S`` sends them over S seconds, ``/pieces?N,S`` the same in chunks,
+    ``/sink`` counts a body read at ``sink_rate`` bytes a second, ``/slow?S`` answers after S seconds,
     ``/events`` sends the time each ``event_s``, ``/fail`` answers 500, ``/counted`` counts by key, everything else is small JSON."""
 
     background: Background
@@ -70,6 +71,9 @@ class Flow:
         count = await self._swallow(fields, reader, self.sink_rate if path.endswith("/sink") else 1e12)
         if path.endswith("/big"):
             await self._send_big(int(query), writer)
+        elif path.endswith(("/drip", "/pieces")):
+            size, seconds = query.split(",")
+            await _send_slowly(int(size), float(seconds), writer, chunked=path.endswith("/pieces"))
         elif path.endswith("/events"):
             await self._send_events(writer)
         elif path.endswith("/ws") and fields.get("upgrade"):
@@ -118,6 +122,18 @@ class Flow:
             writer.write(b"%x\r\n%b\r\n" % (len(event), event))
             await writer.drain()
             await asyncio.sleep(self.event_s)
+
+
+async def _send_slowly(size: int, seconds: float, writer: asyncio.StreamWriter, *, chunked: bool, steps: int = 20) -> None:
+    framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {size}"
+    writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n{framing}\r\n\r\n".encode())
+    for step in range(steps):
+        piece = PIECE[:1] * (size * (step + 1) // steps - size * step // steps)
+        writer.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+        await writer.drain()
+        await asyncio.sleep(seconds / steps)
+    writer.write(b"0\r\n\r\n" if chunked else b"")
+    await writer.drain()
 
 
 async def _send_json(writer: asyncio.StreamWriter, told: Mapping[str, Any], status: int) -> None:
