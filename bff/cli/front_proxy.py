@@ -39,17 +39,18 @@ def front_proxy(program: str, config: Path, cache: str, part: str, cache_folder:
     cache_s = _read_cache(program, cache)
     if part and part not in PROGRAMS[program]:
         raise Stop(USAGE, f"{program} has no part {part}", f"use one of: {', '.join(PROGRAMS[program])}")
-    front = build_front(settings, cache_s=cache_s, cache_folder=cache_folder)
+    front = build_front(settings, program, cache_s=cache_s, cache_folder=cache_folder)
     for what, fix in _warnings(settings):
         click.echo(f"warn  {what}\n      fix: {fix}", err=True)
     click.echo(build_part(front, program, part), nl=False)
     return OK
 
 
-def build_front(settings: Settings, *, cache_s: int = 0, cache_folder: str = "") -> Front:
+def build_front(settings: Settings, program: str, *, cache_s: int = 0, cache_folder: str = "") -> Front:
     """What the generators need. Stop where the settings leave a front proxy no way to us."""
     from bff.assembly import forward_auth_secrets, read_ring
     from bff.forward_auth.front import Front, read_ways
+    from bff.forward_auth.generate import CHECKS_NAMES_ALONE
     from bff.settings.plan import build_plan
 
     plan = build_plan(settings)
@@ -61,7 +62,7 @@ def build_front(settings: Settings, *, cache_s: int = 0, cache_folder: str = "")
             f"the front proxy would listen at {listen}, where the door is",
             "give server.listen another port than server.public_origin, or set forward_auth.listen",
         )
-    ways, others = read_ways(plan.routes)
+    ways, others = read_ways(plan.routes, checks_addresses=program not in CHECKS_NAMES_ALONE)
     return Front(
         origin=settings.server.public_origin,
         listen=listen,

@@ -163,7 +163,7 @@ def _upstream(front: Front, way: Way) -> Iterable[str]:
     yield "	compression off"
     yield f"	dial_timeout {limits.connect_s:g}s"
     yield f"	response_header_timeout {limits.head_s:g}s"
-    if way.upstream.scheme == "https":
+    if way.secure:
         yield f"	tls_trust_pool file {way.upstream.ca_file or SYSTEM_CA}"
         yield f"	tls_server_name {way.upstream.host}"
     yield "}"

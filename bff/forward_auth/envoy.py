@@ -201,6 +201,7 @@ def _cluster(name: str, address: Address) -> dict[str, Any]:
     return {
         "name": name,
         "type": "STRICT_DNS",
+        "dns_lookup_family": "V4_PREFERRED",  # the default takes the IPv6 address alone where a name has both
         "connect_timeout": "5s",
         "circuit_breakers": {"thresholds": [{"max_connections": 8192, "max_pending_requests": 8192, "max_requests": 8192}]},
         "load_assignment": {"cluster_name": name, "endpoints": [endpoint]},
@@ -211,12 +212,16 @@ def _api_cluster(way: Way) -> dict[str, Any]:
     upstream = way.upstream
     cluster = _cluster(f"bff_api_{way.index}", Address(upstream.host, upstream.port))
     cluster["connect_timeout"] = f"{way.route.limits.connect_s:g}s"
-    if upstream.scheme == "https":
-        named = [{"san_type": "DNS", "matcher": {"exact": upstream.host}}]
+    if way.secure:
+        named = [{"san_type": "IP_ADDRESS" if way.by_address else "DNS", "matcher": {"exact": upstream.host}}]
         context = {"trusted_ca": {"filename": upstream.ca_file or SYSTEM_CA}, "match_typed_subject_alt_names": named}
         kind = f"{_TYPE}.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
         cluster["transport_socket"] = {
             "name": "envoy.transport_sockets.tls",
-            "typed_config": {"@type": kind, "sni": upstream.host, "common_tls_context": {"validation_context": context}},
+            "typed_config": {
+                "@type": kind,
+                **({} if way.by_address else {"sni": upstream.host}),
+                "common_tls_context": {"validation_context": context},
+            },
         }
     return cluster

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,15 @@ class Way:
     def server(self) -> str:
         """Host and port to connect to."""
         return str(Address(self.upstream.host, self.upstream.port))
+
+    @property
+    def secure(self) -> bool:
+        return self.upstream.scheme == "https"
+
+    @property
+    def by_address(self) -> bool:
+        """The API is named by an address: its certificate must name that, and a server name cannot be sent (RFC 6066 §3)."""
+        return is_address(self.upstream.host)
 
     @property
     def base(self) -> str:
@@ -129,18 +139,29 @@ class Front:
         return max((way.route.limits.body_bytes for way in self.ways), default=0)
 
 
+def is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def escape(text: str) -> str:
     """``text`` as a regular expression that PCRE, RE2, Go and the configuration files around them all read alike."""
     return re.sub(r"[.*+()?^|]", lambda match: f"[{match[0]}]" if match[0] != "^" else r"\^", text)
 
 
-def read_ways(routes: Sequence[Route]) -> tuple[tuple[Way, ...], tuple[tuple[str, str], ...]]:
-    """The routes that a front proxy can serve itself, longest and exact first, and the others with why not."""
+def read_ways(routes: Sequence[Route], *, checks_addresses: bool = True) -> tuple[tuple[Way, ...], tuple[tuple[str, str], ...]]:
+    """The routes that a front proxy can serve itself, longest and exact first, and the others with why not.
+
+    ``checks_addresses``: it can check a certificate against an address instead of a name.
+    """
     ways: list[Way] = []
     others: list[tuple[str, str]] = []
     listed = [route for route in routes if route.admission is Admission.API and (route.upstream is not None or route.by_claim)]
     for route in sorted(listed, key=lambda route: (not route.exact, -len(route.path), route.path)):
-        reason = _why_through_door(route)
+        reason = _why_through_door(route, checks_addresses)
         if reason or route.upstream is None:
             others.append((route.path, reason))
         else:
@@ -148,7 +169,7 @@ def read_ways(routes: Sequence[Route]) -> tuple[tuple[Way, ...], tuple[tuple[str
     return tuple(ways), tuple(others)
 
 
-def _why_through_door(route: Route) -> str:
+def _why_through_door(route: Route, checks_addresses: bool) -> str:
     upstream = route.upstream
     if route.by_claim:
         return "its API is chosen by a claim, which only we know"
@@ -156,6 +177,8 @@ def _why_through_door(route: Route) -> str:
         return "its API has no address that a front proxy could reach"
     if upstream.client_cert_file:
         return "its API wants our certificate"
+    if upstream.scheme == "https" and is_address(upstream.host) and not checks_addresses:
+        return "its API's certificate names an address, which this front proxy cannot check"
     if route.return_cookies:
         return "its API may set some cookies and not others"
     if not _SPELLABLE.fullmatch(route.path + upstream.base_path):

@@ -37,6 +37,9 @@ PROGRAMS: Final[Mapping[str, Mapping[str, Part]]] = {
     "caddy": {"config": Part(build_caddy, "caddy run --config FILE --adapter caddyfile")},
 }
 
+CHECKS_NAMES_ALONE: Final = frozenset({"nginx", "haproxy"})
+"""They compare a certificate with names, never with an address: an API named by its address could only be reached unchecked."""
+
 
 def build_part(front: Front, program: str, part: str = "") -> str:
     """The text of one part; "" is the main one."""

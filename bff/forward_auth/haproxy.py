@@ -125,7 +125,7 @@ def _api(front: Front, way: Way) -> Iterable[str]:
     if front.tls:
         yield '  http-response set-header Strict-Transport-Security "max-age=31536000; includeSubDomains"'
     secure = ""
-    if way.upstream.scheme == "https":
+    if way.secure:
         host = way.upstream.host
         secure = f" ssl verify required ca-file {way.upstream.ca_file or SYSTEM_CA} sni str({host}) verifyhost {host}"
     yield f"  server api {way.server}{secure}"

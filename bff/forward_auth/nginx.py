@@ -210,7 +210,6 @@ def _api(front: Front, way: Way) -> Iterable[str]:
 
 
 def _api_block(front: Front, way: Way) -> Iterable[str]:
-    secure = way.upstream.scheme == "https"
     yield "error_page 418 = @bff_door;"
     yield "if ($bff_stream) { return 418; }"
     yield f'if ($bff_target_{way.index} = "") {{ return 418; }}'
@@ -220,7 +219,7 @@ def _api_block(front: Front, way: Way) -> Iterable[str]:
     yield f"set $bff_host {way.upstream.authority};"
     yield f"auth_request {front.endpoint}{NGINX.name};"
     yield f"proxy_pass {way.upstream.scheme}://bff_api_{way.index}$bff_target_{way.index};"
-    if secure:
+    if way.secure:
         yield "proxy_ssl_server_name on;"
         yield f"proxy_ssl_name {way.upstream.host};"
         yield "proxy_ssl_verify on;"

@@ -138,6 +138,6 @@ def _transport(way: Way) -> dict[str, Any]:
     transport: dict[str, Any] = {
         "forwardingTimeouts": {"dialTimeout": f"{limits.connect_s:g}s", "responseHeaderTimeout": f"{limits.head_s:g}s"}
     }
-    if way.upstream.scheme == "https":
+    if way.secure:
         transport |= {"serverName": way.upstream.host, "rootCAs": [way.upstream.ca_file or SYSTEM_CA]}
     return transport

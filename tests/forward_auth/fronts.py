@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -45,17 +46,18 @@ def print_config(product: Product, *words: str, env: Mapping[str, str] | None = 
 
 @dataclass(slots=True)
 class FrontProxy:
-    """One running front proxy. ``authority`` is what browsers believe to talk to."""
+    """One running front proxy. ``authority`` is what browsers believe to talk to; ``tls`` what they trust, None for plain http."""
 
     name: str
     port: int
     authority: str
     program: Program
     files: dict[str, Path] = field(default_factory=dict)
+    tls: ssl.SSLContext | None = None
 
     @property
     def address(self) -> Address:
-        return Address("127.0.0.1", self.port)
+        return Address("127.0.0.1", self.port, self.tls, "localhost" if self.tls else "")
 
     async def ask(self, method: str, target: str, headers: HeaderList, body: bytes | None = None) -> Answer:
         return await send(self.address, self.authority, method, target, headers, body)
@@ -85,24 +87,25 @@ async def send(address: Address, authority: str, method: str, target: str, heade
             await wire.close()
 
 
-def start_front(name: str, product: Product, folder: Path, *words: str) -> FrontProxy:
-    """The program with its generated configuration, listening; ``folder`` is its own."""
+def start_front(name: str, product: Product, folder: Path, *words: str, tls: ssl.SSLContext | None = None) -> FrontProxy:
+    """The program with its generated configuration, listening; ``folder`` is its own. ``tls`` where the product's origin is https."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     env = {"BFF_FORWARD_AUTH__LISTEN": f"127.0.0.1:{port}"}
     command = _STARTERS[name](product, folder, env, words)
     program = Program(command, log_file=folder / f"{name}.log", cwd=folder, env={"HOME": str(folder), "XDG_DATA_HOME": str(folder)})
     try:
-        program.wait_ready(lambda: _serves(port))
+        program.wait_ready(lambda: _serves(port, tls))
     except BaseException:
         program.stop(2)
         raise
-    return FrontProxy(name, port, product.origin.partition("://")[2], program)
+    return FrontProxy(name, port, product.origin.partition("://")[2], program, tls=tls)
 
 
-def _serves(port: int) -> bool:
-    """It answers, and not with a 404: Traefik listens before it has read its routes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=2) as wire:
+def _serves(port: int, tls: ssl.SSLContext | None) -> bool:
+    """It answers, and not with a 404: Traefik listens before it has read its routes, and its certificate."""
+    plain = socket.create_connection(("127.0.0.1", port), timeout=2)
+    with tls.wrap_socket(plain, server_hostname="localhost") if tls else plain as wire:
         wire.sendall(b"GET /bff/client.js HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         return wire.recv(64)[9:12] not in (b"", b"404")
 

@@ -133,7 +133,7 @@ CHECKS = {
 @pytest.mark.interop
 @pytest.mark.parametrize("program", CHECKS)
 def test_the_program_itself_finds_no_fault_with_tls_either(program: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A https origin with TLS to an API: what the other tests, all on plain loopback, don't start."""
+    """A https origin at its own port, which no test can listen at: test_fronts_tls starts them at another."""
     import trustme
 
     from tests.forward_auth.conftest import need
