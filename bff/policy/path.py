@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from enum import Enum
 
+MAX_DECODINGS = 8
+"""Nothing honest is encoded more often. Without a bound 8 KiB of ``%252525…`` cost 130 ms (D7)."""
+
 _TRIPLE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _UNSAFE_CONTENT = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 
@@ -25,11 +28,11 @@ def judge_path(path: bytes) -> PathFinding:
 
     BAD_SEGMENT: an empty segment that is not the last, or one that is ``.`` or ``..``, alone or before a ``;`` (some servers
     drop the parameters first). BAD_CONTENT: control characters, a backslash, or not UTF-8. ENCODED_SLASH: usable, but two
-    readers may count its segments differently.
+    readers may count its segments differently. Encoded too often counts as BAD_CONTENT.
     """
     hidden_slash = False
     slashes = path.count(b"/")
-    while True:
+    for _ in range(MAX_DECODINGS + 1):
         if _has_bad_segment(path, empty_allowed=hidden_slash):
             return PathFinding.BAD_SEGMENT
         decoded = _TRIPLE.sub(_decode_triple, path)
@@ -39,6 +42,7 @@ def judge_path(path: bytes) -> PathFinding:
             return PathFinding.BAD_CONTENT
         hidden_slash = hidden_slash or decoded.count(b"/") != slashes
         path = decoded
+    return PathFinding.BAD_CONTENT
 
 
 def decode_fully(path: bytes) -> str:
