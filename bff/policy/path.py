@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from unicodedata import normalize
 
 MAX_DECODINGS = 8
 """Nothing honest is encoded more often. Without a bound 8 KiB of ``%252525…`` cost 130 ms (D7)."""
@@ -26,9 +27,9 @@ class PathFinding(Enum):
 def judge_path(path: bytes) -> PathFinding:
     """Look at ``path`` (starting with "/") as each next hop might: after zero, one, two… decodings, until nothing changes.
 
-    BAD_SEGMENT: an empty segment that is not the last, or one that is ``.`` or ``..``, alone or before a ``;`` (some servers
-    drop the parameters first). BAD_CONTENT: control characters, a backslash, or not UTF-8. ENCODED_SLASH: usable, but two
-    readers may count its segments differently. Encoded too often counts as BAD_CONTENT.
+    BAD_SEGMENT: an empty segment that is not the last, or one that is ``.`` or ``..``, alone or before a ``;`` or spaces (some
+    servers drop the parameters first, Windows the spaces). BAD_CONTENT: control characters, a backslash, not UTF-8, or encoded
+    too often. ENCODED_SLASH: usable, but two readers may count its segments differently.
     """
     hidden_slash = False
     slashes = path.count(b"/")
@@ -53,6 +54,20 @@ def decode_fully(path: bytes) -> str:
     return path.decode()
 
 
+def is_plain(path: str) -> bool:
+    """True if ``fold_path`` surely changes nothing; cheap."""
+    return "%" not in path and "." not in path and ";" not in path and path == path.lower()
+
+
+def fold_path(path: str) -> str:
+    """``path`` as the most forgiving of servers may read it: fully decoded, no case, no ``;parameters``, no empty segments, no
+    dots or spaces at the end of a segment (Windows). Two paths that fold alike may name one resource. Only for usable paths."""
+    meant = normalize("NFKC", decode_fully(path.encode())).casefold()
+    segments = [segment.partition(";")[0].rstrip(". ") for segment in meant.split("/")]
+    last = "/" if not segments[-1] else ""
+    return "/" + "".join(f"{segment}/" for segment in segments if segment)[: None if last else -1]
+
+
 def _decode_triple(match: re.Match[bytes]) -> bytes:
     return bytes((int(match[1], 16),))
 
@@ -70,7 +85,7 @@ def _has_bad_segment(path: bytes, *, empty_allowed: bool) -> bool:
     last = len(segments) - 1
     for index, segment in enumerate(segments):
         name, parameters, _ = segment.partition(b";")
-        if name in (b".", b".."):
+        if name.rstrip(b" ") in (b".", b".."):
             return True
         # An encoded slash may make an empty segment (a%2F%2Fb is data on a route that opted in); a raw one may not.
         if not name and (parameters or index != last) and not empty_allowed:

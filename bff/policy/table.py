@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bff.base.errors import ConfigError
+from bff.policy.path import fold_path, is_plain
 from bff.policy.routes import Route
 
 
@@ -14,11 +15,14 @@ class RouteTable:
     A prefix with a final slash (``/api/``) covers ``/api/`` and all below it, not ``/api``. One without (``/api``) covers ``/api``
     as well. Neither covers ``/apix`` or ``/api;x``.
 
+    An API may read more loosely than we do: decode ``%70``, drop ``;x``, take ``Payments`` for ``payments``. A path that leads to
+    one row as it stands and to a stricter one below it as such an API may read it belongs to none (P1, P6, P8).
+
     ``reserved`` is where the agent's paths start. Below it only the agent's exact routes match: no configured route can shadow
     one, and what is unknown there is a 404 and never the SPA's (CACHE-4). ConfigError for a table that would break this.
     """
 
-    __slots__ = ("_exact", "_lengths", "_prefixes", "_reserved", "_reserved_below", "routes")
+    __slots__ = ("_covering", "_exact", "_folded", "_lengths", "_plain", "_prefixes", "_reserved", "_reserved_below", "routes")
 
     def __init__(self, routes: Sequence[Route], *, reserved: str = "/bff") -> None:
         self.routes = tuple(routes)
@@ -33,6 +37,13 @@ class RouteTable:
             if not route.exact and not route.path.endswith("/"):
                 self._exact.setdefault(route.path, route)
         self._lengths = tuple(sorted({len(prefix) for prefix in self._prefixes}, reverse=True))
+        self._folded: dict[str, list[Route]] = {}
+        self._plain = True
+        for path, route in (*self._exact.items(), *self._prefixes.items()):
+            if _is_proxied(route):
+                self._plain = self._plain and is_plain(path)
+                self._folded.setdefault(fold_path(path), []).append(route)
+        self._covering = frozenset(path for path, route in self._prefixes.items() if _is_proxied(route) and self._covers(path))
 
     def match(self, path: str) -> Route | None:
         """The route of a canonical path (``Facts.path``), or None."""
@@ -44,10 +55,28 @@ class RouteTable:
         size = len(path)
         for length in self._lengths:
             if length <= size:
-                route = self._prefixes.get(path[:length])
+                prefix = path[:length]
+                route = self._prefixes.get(prefix)
                 if route is not None:
-                    return route
+                    return None if prefix in self._covering and self._is_another(path, route) else route
         return None
+
+    def _covers(self, prefix: str) -> bool:
+        """True if another proxied row lies below ``prefix`` or beside it in another case."""
+        folded = fold_path(prefix)
+        return any(path.startswith(folded) and rows != [self._prefixes[prefix]] for path, rows in self._folded.items())
+
+    def _is_another(self, path: str, route: Route) -> bool:
+        """True if the path in its plainest reading belongs to a row that is not ``route``."""
+        if self._plain and is_plain(path):
+            return False
+        folded = fold_path(path)
+        rows = self._folded.get(folded)
+        end = len(folded)
+        while rows is None and end > 0:
+            end = folded.rfind("/", 0, end)
+            rows = self._folded.get(folded[: end + 1])
+        return rows is not None and not any(row is route for row in rows)
 
     def _add(self, route: Route) -> str:
         """File one route; a sentence about what is wrong with it, or ""."""
@@ -62,3 +91,7 @@ class RouteTable:
             return f'route "{route.name}": {route.path} is already taken by "{table[key].name}".'
         table[key] = route
         return ""
+
+
+def _is_proxied(route: Route) -> bool:
+    return route.upstream is not None or bool(route.by_claim)

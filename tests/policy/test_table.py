@@ -34,7 +34,7 @@ TABLE = RouteTable(
     ("path", "name"),
     [
         ("/api/", "api"), ("/api/x", "api"), ("/api/orders", "api"), ("/api/orders/", "orders"), ("/api/orders/1/2", "orders"),
-        ("/api/orders/special", "special"), ("/api/orders/special/", "orders"), ("/api/ordersx", "api"), ("/api/Orders/", "api"),
+        ("/api/orders/special", "special"), ("/api/orders/special/", "orders"), ("/api/ordersx", "api"), ("/api/Orders/", None),
         ("/legacy", "slashless"), ("/legacy/", "slashless"), ("/legacy/x", "slashless"), ("/legacyx", "agent:/"), ("/legacy;x", "agent:/"),
         ("/api", "agent:/"), ("/apix", "agent:/"), ("/API/", "agent:/"), ("/api;x/", "agent:/"), ("/%61pi/x", "agent:/"), ("/", "agent:/"),
         ("/bff/login", "agent:/bff/login"), ("/bff/login/", None), ("/bff/login/x.css", None), ("/bff/nothing", None), ("/bff/", None),
@@ -91,3 +91,47 @@ def test_a_very_deep_path_costs_as_many_look_ups_as_there_are_prefix_lengths() -
     deep = TABLE.match("/api/" + "a/" * 4000)
     assert deep is not None
     assert deep.name == "api"
+
+
+NESTED = RouteTable(
+    [
+        named("api", "/api/"),
+        named("payments", "/api/payments"),
+        named("one", "/api/one", exact=True),
+        named("Upper", "/api/Upper/"),
+        named("upper", "/api/upper/"),
+        named("plain", "/plain/"),
+        agent("/", exact=False),
+    ]
+)
+
+
+@pytest.mark.row("P1", "P6", "P7", "P8", "ROUTE-4", "ROUTE-7")
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/%70ayments", "/api/%70%61yments/x", "/api/%2570ayments", "/api/payments;x=1", "/api/payments;/x", "/api/payments%3bx",
+        "/api/Payments", "/api/PAYMENTS/1", "/api/payment%53", "/api/payments.", "/api/payments%20/x", "/api/payments%2f1",
+        "/api/ONE", "/api/on%65", "/api/one;a", "/api/payment%C5%BF", "/api/%EF%BD%90ayments", "/api/UPPER/x", "/api/uppe%72/",
+        "/api/%55pper/",
+    ],
+)  # fmt: skip
+def test_a_path_that_an_api_may_read_as_a_stricter_rows_belongs_to_none(path: str) -> None:
+    assert NESTED.match(path) is None
+
+
+@pytest.mark.row("P6", "P8", "ROUTE-4")
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/api/payments", "payments"), ("/api/payments/", "payments"), ("/api/payments/A%20b;v=1", "payments"), ("/api/one", "one"),
+        ("/api/one/", "api"), ("/api/paymentsx", "api"), ("/api/Users/A;v=1/%41.", "api"), ("/api/%e2%82%ac", "api"), ("/api/", "api"),
+        ("/api/Upper/x", "Upper"), ("/api/upper/x", "upper"), ("/plain/%61", "plain"), ("/plain/A;b", "plain"),
+        ("/%61pi/payments", "agent:/"),
+        ("/API/payments", "agent:/"),
+    ],
+)  # fmt: skip
+def test_a_path_whose_every_reading_is_one_rows_belongs_to_it(path: str, name: str) -> None:
+    found = NESTED.match(path)
+    assert found is not None
+    assert found.name == name

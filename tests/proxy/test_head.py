@@ -124,10 +124,10 @@ REFUSED_TARGETS = [
     b"/%2", b"/%", b"/a%2", b"/%c0%af", b"/%c0%ae%c0%ae/x", b"/%ff", b"/%25ff", b"/%ed%a0%80", b"/%c2%85", b"/a#b", b"/a|b", b"/a[b",
     b"/a^b",
     b"/a`b", b"/a{b}", b'/a"b', b"/a<b>", b"x", b"", b"?x", b"http:/x", b"/..%2fadmin", b"/a/..%252fadmin", b"/api%2f..%2fadmin", b"@evil/",
-    b"/%" + b"25" * 9 + b"41",
+    b"/%" + b"25" * 9 + b"41", b"/a/..%20/x", b"/a/.%20", b"/a/..%2520;x/b",
 ]  # fmt: skip
 ACCEPTED_TARGETS = [
-    b"/", b"/x", b"/x/", b"/a/b/c", b"/...", b"/..x", b"/x..", b"/.x", b"/.well-known/x", b"/a;b", b"/a;v=1/b", b"/a:b@c",
+    b"/", b"/x", b"/x/", b"/a/b/c", b"/...", b"/a%20/b", b"/..x", b"/x..", b"/.x", b"/.well-known/x", b"/a;b", b"/a;v=1/b", b"/a:b@c",
     b"/!$&'()*+,=~-._",
     b"/%" + b"25" * 7 + b"41",
     b"/%41", b"/%2541", b"/100%25", b"/%e2%82%ac", b"/a%20b", b"/a%3fb", b"/a%23b", b"/a%3bb", b"/x?", b"/x?a=../..", b"/x?a=//e",
