@@ -31,7 +31,10 @@ WAIT, HEAD, BODY, DONE = range(4)
 
 
 class Call:
-    """Owner: its door, from the head on until ``door.done``. Holds one upstream connection at most."""
+    """Owner: its door, from the head on until ``door.done``. Holds one upstream connection at most.
+
+    ``stopped``: the rest of the body is thrown away. ``closing``: the answer said ``Connection: close``, which nothing takes back.
+    """
 
     stage = WAIT
     status = 0
@@ -49,6 +52,7 @@ class Call:
     retried = False
     renewed = False
     stopped = False
+    closing = False
     stream = False
     pooled = False
     eof_mark: int | None = None
@@ -96,7 +100,7 @@ class Call:
 
     def on_browser_eof(self) -> None:
         """The browser sends no more. A body that can't be completed is aborted; else see ``check``."""
-        if self.upload is not None or (self.stage == WAIT and self.facts.body_length != 0):
+        if self.upload is not None or (self.stage == WAIT and (self.facts.body_length or 0) > len(self.door.held)):
             self.cut()
         else:
             self.eof_mark = self.sent

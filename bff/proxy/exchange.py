@@ -105,7 +105,11 @@ class Exchange(Call):
                 door.write(CONTINUE)
             if held:
                 self.on_browser(held, prefix=head)
-                return
+            else:
+                connection.write(head)
+            if door.eof_at and self.upload is not None:
+                self.cut()  # it half-closed behind a body that is not whole
+            return
         connection.write(head)
 
     def on_browser(self, data: bytes, prefix: bytes = b"") -> None:
@@ -217,13 +221,14 @@ class Exchange(Call):
         if self.upload is not None and head.status >= 300:
             self.stopped = True  # the upstream has decided without the rest of the body: sending it could only lose the answer (BODY-7)
         plain = self._keeps()
+        self.closing = not plain
         try:
             sent_head = response_head(head, admitted, rules=self.door.house.rules, keep_alive=plain)
         except UpstreamProtocol:
             self.refuse(BAD_ANSWER)
             return
         reply = Reply(head.status, sent_head, head.length, head.chunked, head.keep_alive, _is_stream(head))
-        if plain and self.plan.replies is not None and not any(name.lower() == b"set-cookie" for name, _ in head.headers):
+        if plain and head.status != 401 and self.plan.replies is not None and not _sets_cookies(head):
             self.plan.replies.keep(block, reply)
         self._deliver(reply, rest)
 
@@ -307,7 +312,8 @@ class Exchange(Call):
             self._finish(keep_alive=self._keeps())
 
     def _keeps(self) -> bool:
-        return self.plan.keep_alive and self.upload is None and self.door.house.keeps_alive and not self.facts.websocket
+        may = self.plan.keep_alive and not self.closing and self.door.house.keeps_alive
+        return may and self.upload is None and not self.facts.websocket
 
     def on_upstream_end(self, clean: bool) -> None:
         """The upstream connection is gone."""
@@ -328,6 +334,10 @@ class Exchange(Call):
                 self._finish(keep_alive=self._keeps())
             else:
                 self.cut()
+
+
+def _sets_cookies(head: ResponseHead) -> bool:
+    return any(name.lower() == b"set-cookie" for name, _ in head.headers)
 
 
 def _is_stream(head: ResponseHead) -> bool:

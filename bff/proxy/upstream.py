@@ -172,6 +172,9 @@ class Origin:
         except BaseException:
             self._abandon(connection)
             raise
+        if connection.transport.is_closing():  # it left, or spoke first, before anybody could listen
+            self._failed(connection)
+            raise UpstreamUnreachable("closed at once")
         self._failures = 0
         self._closed_until = 0.0
         return connection

@@ -1,0 +1,134 @@
+"""Cases found by attacking the wire: persistence that was denied, upstreams that come or go too early, half-closed browsers."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+import pytest
+
+from bff.proxy.upstream import Origin, UpstreamConnection
+from bff.session.model import Credential
+from tests.proxy.rig import GET, OK, Behaviour, Peer, always_ok, eventually, open_rig, turns
+
+STALE = b'HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer error="invalid_token"\r\nContent-Length: 5\r\n\r\nstale'
+
+
+def post(size: int, *lines: bytes) -> bytes:
+    return b"\r\n".join([b"POST /api/x HTTP/1.1", b"Host: a.test", b"Content-Length: %d" % size, *lines]) + b"\r\n\r\n"
+
+
+@pytest.mark.row("TOKEN-10", "F13")
+async def test_a_401_that_could_not_be_renewed_does_not_keep_the_next_from_renewal() -> None:
+    """The head of an answer is remembered for its route: that of a 401 must not be, it asks something of us."""
+
+    async def behave(peer: Peer) -> None:
+        while True:
+            head = await peer.head()
+            await peer.send(OK if b"token-2" in head else STALE)
+
+    async with open_rig(behave, token=True) as rig:
+        rig.desk.fresh = Credential(b"Bearer token-2", rig.clock.now() + 600)
+        assert (await rig.ask(post(0)))[0] == 401
+        assert (await rig.ask(post(0)))[0] == 401
+        assert (await rig.ask(GET))[0] == 200
+        assert rig.desk.calls == 1
+
+
+@pytest.mark.row("BODY-7", "M1")
+async def test_a_connection_that_was_said_to_close_serves_no_further_request() -> None:
+    """RFC 9112 §9.6: the answer began before the body had come, so it said close; the body's end does not take that back."""
+
+    async def early(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
+        await peer.read(6)
+        await peer.send(b"cd")
+        await always_ok(peer)
+
+    async with open_rig(early) as rig:
+        client = await rig.client()
+        await client.send(post(6) + b"abc")
+        assert b"Connection: close\r\n" in await client.head()
+        await client.send(b"def" + GET)
+        assert await client.rest() == b"abcd"
+        assert b"GET" not in rig.upstream.peers[0].seen
+
+
+async def at_once_closing(peer: Peer) -> None:
+    """Accepts and leaves."""
+
+
+async def at_once_resetting(peer: Peer) -> None:
+    peer.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.writer.transport.abort()
+
+
+@pytest.mark.row("F54", "BODY-6")
+@pytest.mark.parametrize("behave", [at_once_closing, at_once_resetting])
+async def test_an_upstream_that_accepts_and_leaves_is_a_502_at_once(behave: Behaviour, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it left between our connecting and our writing."""
+    original = Origin._open
+    waits = False
+
+    async def slowly(self: Origin, connection: UpstreamConnection) -> None:
+        await original(self, connection)
+        if waits:
+            await eventually(lambda: connection.transport.is_closing())
+            await turns(5)
+
+    monkeypatch.setattr(Origin, "_open", slowly)
+    async with open_rig(behave) as rig:
+        for waits in (False, True) * 5:
+            assert (await rig.ask(post(3) + b"abc" if waits else GET))[0] == 502
+        assert rig.origin.open == 0
+
+
+@pytest.mark.row("FRAME-9", "M11")
+async def test_an_upstream_that_speaks_first_is_a_502_and_its_words_are_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Origin._open
+
+    async def slowly(self: Origin, connection: UpstreamConnection) -> None:
+        await original(self, connection)
+        await eventually(lambda: connection.transport.is_closing())
+
+    async def early(peer: Peer) -> None:
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nBAD")
+        await always_ok(peer)
+
+    monkeypatch.setattr(Origin, "_open", slowly)
+    async with open_rig(early) as rig:
+        status, _, body = await rig.ask(GET)
+        assert (status, b"BAD" in body) == (502, False)
+
+
+@pytest.mark.row("BODY-4", "F54")
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_browser_that_half_closes_behind_a_whole_body_gets_its_answer(chunked: bool) -> None:
+    """Also where the gatekeeper has to wait first."""
+    body = b"3\r\nabc\r\n0\r\n\r\n" if chunked else b"abc"
+    head = post(3).replace(b"Content-Length: 3", b"Transfer-Encoding: chunked") if chunked else post(3)
+    async with open_rig() as rig:
+        rig.guard.waits = True
+        client = await rig.client()
+        await client.send(head + body)
+        client.writer.write_eof()
+        await eventually(lambda: rig.guard.asked and any(door.eof_at for door in rig.house.doors))
+        rig.guard.gate.set()
+        assert (await client.answer())[::2] == (200, b"{}")
+        assert await client.rest() == b""
+
+
+@pytest.mark.row("BODY-4", "FRAME-6")
+@pytest.mark.parametrize("framing", [b"Content-Length: 6\r\n\r\nabc", b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"])
+async def test_a_browser_that_half_closes_inside_a_body_is_cut_and_the_api_never_sees_a_whole_one(framing: bytes) -> None:
+    async with open_rig() as rig:
+        rig.guard.waits = True
+        client = await rig.client()
+        await client.send(b"POST /api/x HTTP/1.1\r\nHost: a.test\r\n" + framing)
+        client.writer.write_eof()
+        await eventually(lambda: not rig.house.doors or any(door.eof_at for door in rig.house.doors))
+        rig.guard.gate.set()
+        assert await client.rest() == b""
+        await eventually(lambda: rig.origin.open == 0)
+        assert not any(peer.seen.endswith((b"abcdef", b"0\r\n\r\n")) for peer in rig.upstream.peers)
