@@ -86,6 +86,7 @@ def _supervise(box: PlanBox, door: socket.socket, manage: socket.socket, folder:
         grace_s=server.drain_delay_s + server.grace_s,
         reload=lambda: _reread(box, config, log),
         say=say,
+        let_go=door.close,
         notify=lambda state: notify_systemd(state, os.environ),
     )
     _settle_memory()

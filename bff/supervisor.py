@@ -35,13 +35,15 @@ class _Slot:
 @dataclass(slots=True)
 class Supervisor:
     """``work(slot, lifeline)`` runs in the forked child and returns its exit code; ``lifeline`` is the read end of a pipe
-    that ends with the supervisor. ``reload()`` runs here; SIGHUP is passed on if it says True. ``say`` writes one log event."""
+    that ends with the supervisor. ``reload()`` runs here; SIGHUP is passed on if it says True. ``say`` writes one log event.
+    ``let_go()`` closes this process's hold on the door, so that it closes with the last worker's and nobody queues for nobody."""
 
     work: Callable[[int, int], int]
     workers: int
     grace_s: float
     reload: Callable[[], bool]
     say: Callable[[str, Mapping[str, object]], None]
+    let_go: Callable[[], None] = lambda: None
     notify: Callable[[str], None] = lambda state: None
     _slots: list[_Slot] = field(default_factory=list)
     _stopping: bool = False
@@ -122,6 +124,7 @@ class Supervisor:
 
     def _stop(self) -> int:
         self.notify("STOPPING=1")
+        self.let_go()
         self._signal(signal.SIGTERM)
         deadline = time.monotonic() + self.grace_s + 5.0
         while any(slot.pid for slot in self._slots) and time.monotonic() < deadline:

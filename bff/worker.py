@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import cast
 
@@ -31,6 +31,7 @@ from bff.plan import PlanBox
 
 BACKLOG = 4096
 STORE_PATIENCE_S = 5.0
+HANDSHAKE_S = 0.5
 
 
 async def run_worker(box: PlanBox, door_socket: socket.socket, manage_socket: socket.socket, *, folder: Path, lifeline: int) -> int:
@@ -49,13 +50,13 @@ async def run_worker(box: PlanBox, door_socket: socket.socket, manage_socket: so
     await _reach_store(worker, stop)
     if stop.is_set():
         return 0
-    async with _serving(worker, door_socket, manage_socket, agent_socket) as close_door:
+    async with _serving(worker, door_socket, manage_socket, agent_socket) as stop_accepting:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)  # the hot path makes no cycles; looking for them cost 8 % on never-seen heads
         log.info("serving", pid=os.getpid(), listen=plan.server.listen)
         await stop.wait()
-        await _drain(worker, close_door)
+        await _drain(worker, stop_accepting)
     return 0
 
 
@@ -74,7 +75,7 @@ async def _reach_store(worker: Worker, stop: asyncio.Event) -> None:
 @contextlib.asynccontextmanager
 async def _serving(
     worker: Worker, door_socket: socket.socket, manage_socket: socket.socket, agent_socket: Path
-) -> AsyncIterator[Callable[[], None]]:
+) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     """Everything running; yields what stops the door from accepting."""
     ended = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
@@ -94,28 +95,63 @@ async def _serving(
         door = await _open_door(worker, door_socket.dup())
         worker.house.start()
         stack.callback(door.close)
-        yield door.close
+        yield lambda: _stop_accepting(worker, door, door_socket)
 
 
 async def _open_door(worker: Worker, sock: socket.socket) -> asyncio.Server:
     loop = asyncio.get_running_loop()
     if sock.family == socket.AF_UNIX:
         return await loop.create_unix_server(worker.house, sock=sock, ssl=worker.tls, backlog=BACKLOG)
-    # A stalled TLS handshake is dropped like a stalled head (attack D9).
-    handshake_s, shutdown_s = (None, None) if worker.tls is None else (worker.plan.server.head_s, 5.0)
+    handshake_s, shutdown_s = _tls_patience(worker)
     return await loop.create_server(
         worker.house, sock=sock, ssl=worker.tls, backlog=BACKLOG, ssl_handshake_timeout=handshake_s, ssl_shutdown_timeout=shutdown_s
     )
 
 
-async def _drain(worker: Worker, close_door: Callable[[], None]) -> None:
+def _tls_patience(worker: Worker) -> tuple[float | None, float | None]:
+    """A stalled TLS handshake is dropped like a stalled head (attack D9)."""
+    return (None, None) if worker.tls is None else (worker.plan.server.head_s, 5.0)
+
+
+async def _stop_accepting(worker: Worker, door: asyncio.Server, sock: socket.socket) -> None:
+    """Take in who waits in the accept queue, then close: the kernel resets whoever is left there when nobody listens any more.
+
+    ``sock`` is this process's other descriptor of the listener: as long as it is open the kernel goes on queueing for nobody.
+    """
+    door.close()
+    welcomes = []
+    for _ in range(BACKLOG):
+        try:
+            connection, _ = sock.accept()
+        except ConnectionAbortedError:
+            continue
+        except OSError:
+            break
+        connection.setblocking(False)
+        welcomes.append(asyncio.ensure_future(_welcome(worker, connection)))
+    sock.close()
+    if worker.tls is not None:
+        await asyncio.sleep(HANDSHAKE_S)  # a connection in its handshake is no door of the house yet
+    elif welcomes:
+        await asyncio.wait(welcomes, timeout=HANDSHAKE_S)
+
+
+async def _welcome(worker: Worker, connection: socket.socket) -> None:
+    handshake_s, shutdown_s = _tls_patience(worker)
+    with contextlib.suppress(OSError):
+        await asyncio.get_running_loop().connect_accepted_socket(
+            worker.house, connection, ssl=worker.tls, ssl_handshake_timeout=handshake_s, ssl_shutdown_timeout=shutdown_s
+        )
+
+
+async def _drain(worker: Worker, stop_accepting: Callable[[], Awaitable[None]]) -> None:
     server = worker.plan.server
     worker.readiness.draining = True
     await asyncio.sleep(server.drain_delay_s)
-    close_door()
+    await stop_accepting()
     worker.house.begin_drain()
     deadline = worker.clock.monotonic() + server.grace_s
-    while worker.house.active and worker.clock.monotonic() < deadline:  # noqa: ASYNC110 - a drain polls what ends by itself
+    while worker.house.drain() and worker.clock.monotonic() < deadline:  # noqa: ASYNC110 - a drain polls what ends by itself
         await asyncio.sleep(0.05)
 
 

@@ -162,6 +162,16 @@ class Call:
             self._close(self.status, "aborted")
             self.door.cut()
 
+    def end_stream(self) -> None:
+        """We are going away: an event stream ends, without its last chunk but with all that was sent (OPS-6). EventSource comes again."""
+        if self.stage != BODY or not self.stream:
+            return
+        if self.facts.http_10:
+            self.cut()  # there the end of the connection would be the end of the answer
+            return
+        self._close(self.status, "going_away")
+        self.door.done(False, self.door.house.monotonic())
+
     def _close(self, status: int, outcome: str) -> None:
         self.status = status
         connection, self.connection = self.connection, None

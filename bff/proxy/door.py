@@ -49,7 +49,7 @@ class Door(asyncio.Protocol):
         self.exchange: Exchange | Tunnel | None = None
         self.writable = True
         self.reading = True
-        self.moved_at = self.head_at = self.stalled_at = self.eof_at = 0.0
+        self.made_at = self.moved_at = self.head_at = self.stalled_at = self.eof_at = 0.0
         self._stalled_size = 0
         self._drained = 0
 
@@ -58,7 +58,7 @@ class Door(asyncio.Protocol):
         self.write = self.transport.write
         self.writelines = self.transport.writelines
         bound_writes(self.transport)
-        self.moved_at = self.house.monotonic()
+        self.made_at = self.moved_at = self.house.monotonic()
         self.edge = self.house.edge_of(self.transport)
         if not self.house.enter(self):
             self.refuse(DOOR_FULL)
@@ -335,6 +335,13 @@ class Door(asyncio.Protocol):
             exchange.cut()
         else:
             self.cut()
+
+    def leave(self) -> None:
+        """The end of the process: cut what is not whole. An answer that the kernel has in full is left to it."""
+        if self.exchange is not None or self.transport.get_write_buffer_size():
+            self.cut_off()
+        else:
+            self.transport.close()
 
     def _stalled(self, now: float, stall_s: float) -> bool:
         """A slow reader is served as long as it takes anything at all."""

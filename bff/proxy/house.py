@@ -18,6 +18,7 @@ from bff.policy.target import aim
 from bff.policy.verdict import Admitted, Refusal, Verdict
 from bff.proxy.answer import refusal_bytes
 from bff.proxy.door import Door
+from bff.proxy.drain import end_what_may
 from bff.proxy.edge import Edge, Network
 from bff.proxy.handoff import Handoff
 from bff.proxy.head import HeadReader
@@ -26,7 +27,6 @@ from bff.proxy.lane import AccessRecord, Glimpse, Lane, Seat
 from bff.proxy.memo import HeadMemo, Plan, Way
 from bff.proxy.patterns import Pattern, Patterns
 from bff.proxy.renewal import Renewer
-from bff.proxy.tunnel import GOING_AWAY, Tunnel
 from bff.proxy.upstream import UpstreamPool
 from bff.session.model import Live
 
@@ -38,6 +38,7 @@ SLICE = 256
 MAX_EDGES = 4096
 MAX_LINGERING_REFUSED = 16
 MAX_SEATS = 16_384
+MAX_ENDED = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,19 +175,19 @@ class DoorHouse:
                 timer.cancel()
         self._timer = self._accountant = None
         for door in list(self.doors):
-            door.cut_off()
+            door.leave()
         self.pool.close()
         self._flush(len(self.ended), list(self.lanes.values()))
 
     def begin_drain(self) -> None:
-        """Finish what runs: answers say ``Connection: close``, idle connections close, WebSockets get 1001 (F47, OPS-6)."""
+        """From now on answers say ``Connection: close`` (F47, OPS-6). ``drain`` goes on from here."""
         self.keeps_alive = False
         self.forget()
-        for door in list(self.doors):
-            if isinstance(door.exchange, Tunnel):
-                door.exchange.end(GOING_AWAY, "going away")
-            elif not door.head_at:
-                door.close_idle()
+        self.drain()
+
+    def drain(self) -> int:
+        """End what may end now; how many connections are left. Call until 0."""
+        return end_what_may(self.doors, self.monotonic())
 
     def forget(self) -> None:
         """Drop every memo: keys or routes were replaced."""
@@ -338,8 +339,9 @@ class DoorHouse:
         self.ended.append((now, request_id, None, None, refusal.status, 0, 0, now, refusal.code))
 
     def _on_account(self) -> None:
-        """Account for a slice at a time: all of a quarter second in one go held every request up for 40 ms (p99, measured)."""
-        self._flush(max(SLICE, len(self.ended) // 4), None)
+        """In slices: all of a quarter second in one go held requests up for 40 ms (p99, measured). No more than MAX_ENDED are left."""
+        waiting = len(self.ended)
+        self._flush(max(SLICE, waiting // 4, waiting - MAX_ENDED), None)
         pause = ACCOUNT_S if self.ended else TICK_S
         self._accountant = asyncio.get_running_loop().call_later(pause, self._on_account)
 

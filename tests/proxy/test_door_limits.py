@@ -156,6 +156,7 @@ async def test_draining_finishes_what_runs_and_keeps_nothing_open() -> None:
         await busy.send(GET)
         await rig.upstream.peer()
         await eventually(lambda: len(rig.house.doors) == 2)
+        rig.clock.advance(1.1)
         rig.house.begin_drain()
         assert await idle.rest() == b""
         assert rig.house.active == 1
@@ -165,6 +166,40 @@ async def test_draining_finishes_what_runs_and_keeps_nothing_open() -> None:
         assert b"Connection: close" in head
         assert await busy.rest() == b""
         assert rig.house.active == 0
+
+
+@pytest.mark.row("F47")
+async def test_draining_gives_a_connection_that_was_just_accepted_a_second_for_its_first_request() -> None:
+    async with open_rig() as rig:
+        asking, silent = await rig.client(), await rig.client()
+        await eventually(lambda: len(rig.house.doors) == 2)
+        rig.house.begin_drain()
+        assert rig.house.drain() == 2
+        await asking.send(GET)
+        status, head, _ = await asking.answer()
+        assert status == 200 and b"Connection: close" in head
+        rig.clock.advance(1.1)
+        rig.house.drain()
+        assert await silent.rest() == b""
+
+
+@pytest.mark.row("F47", "OPS-6", "SSE-4")
+@pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/1.0"])
+async def test_draining_ends_an_event_stream_at_once_where_the_browser_sees_it(version: bytes) -> None:
+    async def stream(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n")
+        await peer.ended()
+
+    async with open_rig(stream) as rig:
+        client = await rig.client()
+        await client.send(GET.replace(b"HTTP/1.1", version))
+        await client.reader.readuntil(b"data: 1\n\n")
+        rig.house.begin_drain()
+        if version == b"HTTP/1.0":
+            assert await client.was_reset()
+        else:
+            assert await client.rest() == b"\r\n", "no last chunk"
 
 
 async def test_draining_holds_for_answers_the_memo_knows() -> None:
