@@ -345,4 +345,4 @@ def _is_stream(head: ResponseHead) -> bool:
 
 
 def _has_deflate(head: ResponseHead) -> bool:
-    return any(name.lower() == b"sec-websocket-extensions" and b"permessage-deflate" in value for name, value in head.headers)
+    return any(name.lower() == b"sec-websocket-extensions" and b"permessage-deflate" in value.lower() for name, value in head.headers)

@@ -148,12 +148,11 @@ def _request_framing(facts: Facts) -> bytes:
 
 
 def _handshake(facts: Facts, key: bytes) -> bytes:
-    offered = [
-        name + b": " + value
-        for name, value in facts.headers
-        if name.lower() in (b"sec-websocket-protocol", b"sec-websocket-extensions")
-    ]
-    lines = [b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Key: " + key, *offered]
+    lines = [b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Key: " + key]
+    lines.extend(name + b": " + value for name, value in facts.headers if name.lower() == b"sec-websocket-protocol")
+    extensions = _extensions(_offered(facts, b"sec-websocket-extensions"))
+    if extensions:
+        lines.append(b"Sec-WebSocket-Extensions: " + b", ".join(extensions))
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
@@ -306,7 +305,7 @@ def accept_key(key: bytes) -> bytes:
 def switching_head(head: ResponseHead, admitted: Admitted, *, rules: HeaderRules, sent_key: bytes) -> bytes:
     """Our own 101 to the browser, from the upstream's 101 to our own handshake (WS-4, WS-5). UpstreamProtocol if that is not one.
 
-    Cookies of ours due for renewal ride along. Subprotocol and extensions must be among those the browser offered.
+    Cookies of ours due for renewal ride along. Subprotocol and extension must be among those the browser offered.
     """
     given = _single_fields(head)
     if (
@@ -319,16 +318,22 @@ def switching_head(head: ResponseHead, admitted: Admitted, *, rules: HeaderRules
     lines.append(b"Sec-WebSocket-Accept: " + accept_key(_offered(admitted.facts, b"sec-websocket-key")))
     protocol, extensions = given.get(b"sec-websocket-protocol"), given.get(b"sec-websocket-extensions")
     if protocol is not None:
-        if protocol not in [part.strip() for part in _offered(admitted.facts, b"sec-websocket-protocol").split(b",")]:
+        if not protocol or protocol not in [part.strip() for part in _offered(admitted.facts, b"sec-websocket-protocol").split(b",")]:
             raise UpstreamProtocol("a subprotocol nobody offered")
         lines.append(b"Sec-WebSocket-Protocol: " + protocol)
     if extensions is not None:
-        offered = {part.partition(b";")[0].strip() for part in _offered(admitted.facts, b"sec-websocket-extensions").split(b",")}
-        if not {part.partition(b";")[0].strip() for part in extensions.split(b",")} <= offered:
+        offered = _extensions(_offered(admitted.facts, b"sec-websocket-extensions"))
+        if not offered or _extensions(extensions) != [extensions]:
             raise UpstreamProtocol("an extension nobody offered")
         lines.append(b"Sec-WebSocket-Extensions: " + extensions)
     lines.extend(b"Set-Cookie: " + cookie.encode("ascii") for cookie in admitted.set_cookies)
     return b"\r\n".join(lines) + b"\r\n" + rules.hsts + b"\r\n"
+
+
+def _extensions(value: bytes) -> list[bytes]:
+    """The offers of permessage-deflate. No other extension passes: it may give reserved bits a meaning that the relay must know."""
+    parts = (part.strip(b" \t") for part in value.split(b","))
+    return [part for part in parts if part.partition(b";")[0].rstrip(b" \t").lower() == b"permessage-deflate"]
 
 
 def _single_fields(head: ResponseHead) -> dict[bytes, bytes]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SESSION_ENDED, GOING_AWAY, UPSTREAM_GONE = 4401, 1001, 1011
 CLOSE_S = 2.0
+ANSWER_S = 10.0
+"""How long the other side may take to answer a Close, before the connections end without its word (RFC 6455 §7.1.1)."""
 OWN_PING = b"bff:alive?"
 
 
@@ -48,7 +50,7 @@ class Tunnel:
         self._outcome = "ok"
         self._heard_browser = self._heard_upstream = self.door.house.coarse
         self._pinged_browser = self._pinged_upstream = False
-        self._full_since = 0.0
+        self._full_since = self._closed_since = 0.0
         live, judged = self.plan.live, self.plan.judged
         self._tether = Tether(live, judged, self._on_session_end) if live is not None and judged is not None else None
 
@@ -70,8 +72,8 @@ class Tunnel:
         connection = self.connection
         self._heard_browser = self.door.house.coarse
         self._pinged_browser = False
-        if connection is None or self._end_at:
-            return
+        if connection is None or self._ending is not None:
+            return  # after a broken frame, or the session's end, nothing more passes, not even while a frame towards the browser ends
         self.received += len(data)
         try:
             passed = self._up.feed(data)
@@ -81,8 +83,6 @@ class Tunnel:
             return
         if passed:
             connection.write(passed)
-        if self._ending is not None:
-            self._try_end()
 
     def on_data(self, data: bytes) -> None:
         self._heard_upstream = self.door.house.coarse
@@ -173,7 +173,9 @@ class Tunnel:
             self.cut()
 
     def on_browser_eof(self) -> None:
-        """A WebSocket has no half-closed state worth keeping (RFC 6455 §7.1.1)."""
+        """A WebSocket has no half-closed state worth keeping (RFC 6455 §7.1.1), but a browser that said Close may still read the answer."""
+        if self._up.closed and not self._down.closed and self.connection is not None:
+            return
         self.on_browser_gone()
         self.door.done(False, self.door.house.monotonic())
 
@@ -218,9 +220,19 @@ class Tunnel:
         if self._full_since and now - self._full_since > house.options.stall_s:
             self.end(UPSTREAM_GONE, "upstream stalled", outcome="upstream_timeout")
             return
-        self._check_peers(now, house.options.ping_s)
+        if self._up.closed or self._down.closed:
+            self._check_closing(now)
+        else:
+            self._check_peers(now, house.options.ping_s)
         if self._tether is not None:
             self._tether.check(house.now())
+
+    def _check_closing(self, now: float) -> None:
+        """One side has said Close, or both: nobody is pinged any more, and nobody may keep the connections for that."""
+        self._closed_since = self._closed_since or now
+        both = self._up.closed and self._down.closed
+        if now - self._closed_since > (CLOSE_S if both else ANSWER_S):
+            self.end(UPSTREAM_GONE, "no answer to Close", outcome="ok" if self._down.closed else "upstream_timeout")
 
     def _check_peers(self, now: float, ping_s: float) -> None:
         connection = self.connection
@@ -228,7 +240,7 @@ class Tunnel:
             if self._pinged_browser:
                 self.cut()
                 return
-            if self._down.at_boundary and not self._down.closed:
+            if self._down.at_boundary:
                 self._pinged_browser = True
                 self.door.write(control_frame(PING, OWN_PING, masked=False))
         if connection is None or not self.door.writable:
@@ -236,6 +248,6 @@ class Tunnel:
         if now - self._heard_upstream > ping_s * (2 if self._pinged_upstream else 1):
             if self._pinged_upstream:
                 self.end(UPSTREAM_GONE, "upstream silent", outcome="upstream_timeout")
-            elif self._up.at_boundary and not self._up.closed:
+            elif self._up.at_boundary:
                 self._pinged_upstream = True
                 connection.write(control_frame(PING, OWN_PING, masked=True))

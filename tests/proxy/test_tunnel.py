@@ -127,14 +127,24 @@ async def test_a_false_101_is_a_502(case: str) -> None:
 
 
 @pytest.mark.row("WS-5")
-@pytest.mark.parametrize("line", [b"Sec-WebSocket-Protocol: evil", b"Sec-WebSocket-Extensions: x-evil"])
-async def test_what_the_browser_did_not_offer_fails_the_connection(line: bytes) -> None:
+@pytest.mark.parametrize("offer", [b"", b"Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Extensions: permessage-deflate, x-evil\r\n"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Sec-WebSocket-Protocol: evil", b"Sec-WebSocket-Protocol:", b"Sec-WebSocket-Protocol: CHAT", b"Sec-WebSocket-Protocol: chat, chat",
+        b"Sec-WebSocket-Extensions: x-evil", b"Sec-WebSocket-Extensions:", b"Sec-WebSocket-Extensions: permessage-deflate, x-evil",
+        b"Sec-WebSocket-Extensions: permessage-deflate, permessage-deflate",
+    ],
+)  # fmt: skip
+async def test_what_the_browser_did_not_offer_fails_the_connection(line: bytes, offer: bytes) -> None:
     async def choose(peer: Peer) -> None:
-        await peer.send(accepting(await peer.head(), line))
+        head = await peer.head()
+        assert field_of(head, b"sec-websocket-extensions") == (b"permessage-deflate" if offer else b"")
+        await peer.send(accepting(head, line))
         await peer.ended()
 
     async with open_rig(choose) as rig:
-        assert (await rig.ask(UPGRADE))[0] == 502
+        assert (await rig.ask(UPGRADE.replace(b"Cookie", offer + b"Cookie")))[0] == 502
 
 
 @pytest.mark.row("WS-5")
@@ -282,6 +292,76 @@ async def test_a_session_that_ends_inside_a_frame_lets_the_frame_end_or_cuts_soo
         next(iter(door for door in rig.house.doors if door.exchange)).exchange.end(1001, "going away")  # type: ignore[union-attr]
         rig.pass_time(2.5)
         assert await client.was_reset()
+
+
+@pytest.mark.row("WS-7", "WS-8", "F56")
+@pytest.mark.parametrize("why", ["a broken rule", "the session's end"])
+async def test_nothing_of_the_browser_passes_any_more_while_a_frame_towards_it_still_ends(why: str) -> None:
+    """The Close must wait for a frame boundary; what is refused must not."""
+    async with open_rig(accept, live=True) as rig:
+        client, peer = await open_tunnel(rig)
+        whole = frame(TEXT, b"hello")
+        await peer.send(whole[:4])
+        await client.reader.readexactly(4)
+        await client.send(frame(TEXT, b"good", masked=True))
+        assert await read_frame(peer.reader) == (TEXT, b"good")
+        if why == "a broken rule":
+            await client.send(frame(TEXT, b"unmasked"))
+        else:
+            rig.end_session()
+        await eventually(lambda: all(door.exchange._ending for door in rig.house.doors))  # type: ignore[union-attr]
+        await client.send(frame(TEXT, b"evil", masked=True))
+        await turns()
+        await peer.send(whole[4:])
+        assert await client.reader.readexactly(3) == b"llo"
+        assert await close_code(client.reader) == (1002 if why == "a broken rule" else 4401)
+        assert (await read_frame(peer.reader))[0] == CLOSE
+        assert await peer.ended() == b""
+
+
+@pytest.mark.row("WS-7", "WS-10", "F55")
+@pytest.mark.parametrize("who", ["both", "browser", "upstream"])
+async def test_a_close_that_leads_nowhere_ends_the_connections_soon(who: str) -> None:
+    async with open_rig(accept) as rig:
+        client, peer = await open_tunnel(rig)
+        if who != "upstream":
+            await client.send(close_frame(1000, "", masked=True))
+            assert await close_code(peer.reader) == 1000
+        if who != "browser":
+            await peer.send(close_frame(1000, "", masked=False))
+            assert await close_code(client.reader) == 1000
+        for _ in range(2):
+            rig.pass_time(1.5 if who == "both" else 9)
+        assert rig.pool.open == 1
+        rig.pass_time(1.5)
+        if who == "browser":
+            assert await close_code(client.reader) == 1011
+        elif who == "upstream":
+            assert await close_code(peer.reader) == 1011
+        assert await client.rest() == b""
+        await eventually(lambda: rig.pool.open == 0)
+
+
+@pytest.mark.row("WS-7")
+async def test_a_browser_that_half_closes_behind_its_close_still_gets_the_answer() -> None:
+    async with open_rig(accept) as rig:
+        client, peer = await open_tunnel(rig)
+        await client.send(close_frame(1000, "", masked=True))
+        client.writer.write_eof()
+        assert await close_code(peer.reader) == 1000
+        await peer.send(close_frame(1000, "", masked=False))
+        assert await close_code(client.reader) == 1000
+        peer.writer.close()
+        assert await client.rest() == b""
+
+
+@pytest.mark.row("WS-10", "F55")
+async def test_a_browser_that_half_closes_without_a_close_ends_the_upstream_side() -> None:
+    async with open_rig(accept) as rig:
+        client, peer = await open_tunnel(rig)
+        client.writer.write_eof()
+        assert await close_code(peer.reader) == 1001
+        assert await client.rest() == b""
 
 
 @pytest.mark.row("F47", "OPS-6")
