@@ -70,7 +70,7 @@ def _filters(front: Front) -> Iterable[dict[str, Any]]:
     yield _mutation(_BEFORE, before)
     yield {"name": _ASK, "typed_config": _authorization(front)}
     after: list[dict[str, Any]] = [{"remove": name} for name in (*NAMES, front.csrf_header, ROUTE)]
-    after += [_remove_family(family) for family in ("sec-", "x-forwarded", "access-control-request-")]
+    after += [_remove_family(family) for family in ("sec-", "x-forwarded", "access-control-request-", "x-envoy-")]
     after.append({"remove_on_match": {"key_matcher": {"contains": "."}}})
     after += [
         _set("x-forwarded-for", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"),

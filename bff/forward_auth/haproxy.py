@@ -14,6 +14,17 @@ from bff.forward_auth.stripping import ANSWER_NAMES, FAMILIES, NAMES
 
 SCRIPT = Path(__file__).with_name("haproxy.lua")
 
+# Some servers put trailers among the headers (H1). Before 3.2 HAProxy cannot drop them, the door can.
+_TRAILERS = (
+    ".if version_atleast(3.2)",
+    "  option http-drop-request-trailers",
+    ".else",
+    "  # A body of unknown length may end with trailers: it goes through the door, which drops them.",
+    "  use_backend bff_door if { req.hdr(transfer-encoding) -m found }",
+    "  use_backend bff_door if { fc_http_major 2 } { method POST PUT PATCH } !{ req.hdr(content-length) -m found }",
+    ".endif",
+)
+
 
 def build_haproxy_script(front: Front) -> str:
     return SCRIPT.read_text(encoding="utf-8")
@@ -51,6 +62,8 @@ def _lines(front: Front) -> Iterable[str]:
     yield "  acl websocket req.hdr(Upgrade) -i websocket"
     yield "  acl events req.hdr(Accept) -i -m sub text/event-stream"
     yield f"  http-request return status 404 if {{ path_beg {front.endpoint} }}"
+    yield "  # Of HTTP/1.1 only paths: an API would get the absolute form as it came (ROUTE-4). HTTP/2's are absolute in here in any case."
+    yield "  http-request deny deny_status 400 if { fc_http_major 1 } !{ url_beg / }"
     yield f"  http-request del-header {SECRET}"
     yield "  http-request del-header Forwarded"
     yield "  http-request del-header X-Forwarded-Host"
@@ -61,6 +74,7 @@ def _lines(front: Front) -> Iterable[str]:
     yield "  http-request set-header X-Forwarded-Proto http unless { ssl_fc }"
     yield "  # WebSockets and event streams go through the door, which ends them with the session. No other upgrade is ever passed on."
     yield "  use_backend bff_door if websocket or events"
+    yield from _TRAILERS
     for way in front.ways:
         yield f"  use_backend bff_api_{way.index} if {_matches(way)}"
     yield "  default_backend bff_door"

@@ -77,6 +77,8 @@ def _server_block(front: Front) -> Iterable[str]:
     yield from _listen(front)
     yield "proxy_http_version 1.1;"
     yield "proxy_request_buffering off;"
+    yield "# The absolute form names a host of its own, which nothing here looks at."
+    yield 'if ($request !~ "^[A-Za-z]+ /") { return 400; }'
     yield ""
     yield "# What an API gets: nothing of the browser's that claims to be more than the browser's."
     yield "proxy_set_header Host $bff_host;"

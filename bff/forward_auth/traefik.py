@@ -105,6 +105,8 @@ def _question(front: Front, way: Way) -> dict[str, str]:
 def _judged(front: Front, way: Way) -> dict[str, Any]:
     kept = _TRAEFIKS | {name.lower() for name in front.answer_headers}
     request = {name: "" for name in (*NAMES, front.csrf_header, "X-Replaced-Path") if name not in kept}
+    # Its own word is "wss" for any Upgrade that names a websocket, and such a one was asked about without it.
+    request |= {"X-Forwarded-Proto": front.origin.partition(":")[0], "X-Forwarded-Host": front.authority}
     if not way.keeps_cookies:
         request["Cookie"] = ""
     answer = {name: "" for name in ANSWER_NAMES}

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.forward_auth.fronts import HINTS, PROGRAMS, FrontProxy, find_program, start_front
+from tests.forward_auth.http2 import trusting
 from tests.forward_auth.judging import Door
+from tests.forward_auth.secure import SecureWorld, build_secure_world
 from tests.harness.background import Background
 from tests.harness.browser import Browser
 from tests.harness.jar import Jar
@@ -99,3 +101,50 @@ def adas_jar(shared_world: World, start: Callable[..., FrontProxy]) -> Jar:
     page = asyncio.run(shared_world.sign_in(browser))
     assert page.status == 200, (page.url, page.text[:600])
     return browser.jar
+
+
+# ── the same with TLS ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="session")
+def shared_secure(tmp_path_factory: pytest.TempPathFactory, background: Background) -> Iterator[SecureWorld]:
+    made = build_secure_world(tmp_path_factory.mktemp("secure"), background)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def secure(shared_secure: SecureWorld) -> SecureWorld:
+    shared_secure.quiet()
+    return shared_secure
+
+
+@pytest.fixture(scope="session")
+def start_tls(shared_secure: SecureWorld, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], FrontProxy]]:
+    running: dict[str, FrontProxy] = {}
+
+    def find(name: str) -> FrontProxy:
+        need(name)
+        if name not in running:
+            tls = trusting(shared_secure.authority_pem, "http/1.1")
+            running[name] = start_front(name, shared_secure.world.product, tmp_path_factory.mktemp(f"tls-{name}"), tls=tls)
+        return running[name]
+
+    yield find
+    for one in running.values():
+        one.stop()
+
+
+@pytest.fixture(params=PROGRAMS)
+def tls_front(request: pytest.FixtureRequest, secure: SecureWorld, start_tls: Callable[[str], FrontProxy]) -> FrontProxy:
+    return start_tls(request.param)
+
+
+@pytest.fixture(scope="session")
+def tls_cookie(shared_secure: SecureWorld, start_tls: Callable[[str], FrontProxy]) -> str:
+    """Ada's, signed in once, through TLS."""
+    name = next((name for name in PROGRAMS if find_program(name)), "nginx")
+    browser = browser_through(start_tls(name), shared_secure.world)
+    page = asyncio.run(shared_secure.world.sign_in(browser))
+    assert page.status == 200, (page.url, page.text[:600])
+    return browser.jar.header(f"{shared_secure.world.app}/")

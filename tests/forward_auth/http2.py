@@ -20,7 +20,15 @@ def trusting(authority_pem: bytes, *protocols: str) -> ssl.SSLContext:
     return context
 
 
-async def send_h2(address: Address, authority: str, method: str, target: str, headers: HeaderList, body: bytes | None = None) -> Answer:
+async def send_h2(
+    address: Address,
+    authority: str,
+    method: str,
+    target: str,
+    headers: HeaderList,
+    body: bytes | None = None,
+    trailers: HeaderList | None = None,
+) -> Answer:
     """The answer as one of HTTP/1.1 would be read. ConnectionError where the stream or the connection is reset instead."""
     async with asyncio.timeout(20):
         reader, writer = await asyncio.open_connection(address.host, address.port, ssl=address.tls, server_hostname=address.server_name)
@@ -28,7 +36,7 @@ async def send_h2(address: Address, authority: str, method: str, target: str, he
             spoken = writer.get_extra_info("ssl_object").selected_alpn_protocol()
             if spoken != "h2":
                 raise AssertionError(f"{spoken} is spoken instead of h2")
-            return await _Stream(reader, writer).ask(authority, method, target, headers, body)
+            return await _Stream(reader, writer).ask(authority, method, target, headers, body, trailers)
         finally:
             writer.close()
             with contextlib.suppress(OSError):
@@ -48,21 +56,25 @@ class _Stream:
         self.body = b""
         self.ended = False
 
-    async def ask(self, authority: str, method: str, target: str, headers: HeaderList, body: bytes | None) -> Answer:
+    async def ask(
+        self, authority: str, method: str, target: str, headers: HeaderList, body: bytes | None, trailers: HeaderList | None
+    ) -> Answer:
         connection = self.connection
         connection.initiate_connection()
         pseudo = [(":method", method), (":scheme", "https"), (":authority", authority), (":path", target)]
         connection.send_headers(1, [*pseudo, *headers], end_stream=body is None)
         left = body or b""
+        ending = body is not None
         while not self.ended:
             while left and (window := min(connection.local_flow_control_window(1), connection.max_outbound_frame_size)):
                 connection.send_data(1, left[:window])
                 left = left[window:]
-                if not left:
+            if ending and not left:
+                ending = False
+                if trailers:
+                    connection.send_headers(1, trailers, end_stream=True)
+                else:
                     connection.end_stream(1)
-            if body == b"":
-                connection.end_stream(1)
-                body = None
             self.writer.write(connection.data_to_send())
             await self._hear()
         return Answer(self.status, tuple(self.headers), self.body)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trustme
 
+from tests.forward_auth.fronts import FrontProxy
+from tests.forward_auth.http2 import send_h2, trusting
+from tests.forward_auth.judging import Outcome
 from tests.harness.background import Background
+from tests.harness.http import HeaderList
 from tests.harness.programs import free_port
 from tests.harness.upstream import RecordingUpstream
 from tests.harness.world import World, build_world
-
-NAMES = ("right", "other_name", "stranger")
 
 
 class TlsUpstream(RecordingUpstream):
@@ -34,9 +36,14 @@ class SecureWorld:
     """``apis``: ``right`` has the certificate that its route expects, the others one for another name, one of an unknown authority."""
 
     world: World
-    authority: trustme.CA
+    authority_pem: bytes
     apis: dict[str, TlsUpstream]
     by_address: TlsUpstream
+
+    def quiet(self) -> None:
+        self.world.quiet()
+        for api in (*self.apis.values(), self.by_address):
+            api.clear()
 
     def stop(self) -> None:
         self.world.stop()
@@ -74,7 +81,7 @@ def build_secure_world(folder: Path, background: Background) -> SecureWorld:
         {"path": "/cookies/", "upstream": f"{up}/cookies/", "forward_cookies": ["theme"]},
     ]
     world.product.restart()
-    return SecureWorld(world, authority, apis, by_address)
+    return SecureWorld(world, authority.cert_pem.bytes(), apis, by_address)
 
 
 def _start(certificate: trustme.LeafCert, background: Background) -> TlsUpstream:
@@ -90,3 +97,24 @@ def _write(certificate: trustme.LeafCert, folder: Path) -> dict[str, str]:
     key.write_bytes(certificate.private_key_pem.bytes())
     key.chmod(0o600)
     return {"tls_cert_file": str(chain), "tls_key_file": str(key)}
+
+
+async def through_tls(
+    front: FrontProxy,
+    secure: SecureWorld,
+    version: str,
+    method: str,
+    target: str,
+    headers: HeaderList,
+    body: bytes | None = None,
+    trailers: HeaderList | None = None,
+) -> Outcome:
+    """What came of a request in this version of HTTP, and what the API without TLS saw of it. ``trailers`` in HTTP/2 alone."""
+    recorder = secure.world.recorder
+    recorder.clear()
+    if version == "http/1.1":
+        answer = await front.ask(method, target, headers, body)
+    else:
+        address = replace(front.address, tls=trusting(secure.authority_pem, "h2"))
+        answer = await send_h2(address, front.authority, method, target, headers, body, trailers)
+    return Outcome(answer, tuple(recorder.seen))
