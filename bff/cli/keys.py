@@ -74,21 +74,34 @@ def new(path: Path | None, named: Path | None, config: Path | None, force: bool)
 @click.option(
     "--drop-older", default="", metavar="DURATION", help='Also remove keys older than this, such as "30d". Longer than session.max.'
 )
-def rotate(path: Path | None, named: Path | None, config: Path | None, drop_older: str) -> int:
+@click.option(
+    "--after",
+    default="2m",
+    show_default=True,
+    metavar="DURATION",
+    help="When the new key begins to seal. Every instance must have read it by then, or it knows nobody whom the others have sealed anew.",
+)
+def rotate(path: Path | None, named: Path | None, config: Path | None, drop_older: str, after: str) -> int:
     """Put a new key in front; the old ones still open, so nobody is signed out."""
-    from bff.settings.values import Unusable, read_duration
-
-    try:
-        dropped_before = time.time() - read_duration(drop_older) if drop_older else 0.0
-    except Unusable as error:
-        raise Stop(USAGE, f"--drop-older {error.what}", error.fix) from None
+    dropped_before = time.time() - _read_option("--drop-older", drop_older) if drop_older else 0.0
+    seals_from = time.time() + _read_option("--after", after)
     target = find_ring_file(path, named, config)
     ring = _read_ring(target)
     if drop_older:
         ring = ring.without_older(dropped_before)
-    replace(target, ring.rotated().to_json(), mode=target.stat().st_mode & 0o777)
-    click.echo(f"{target} has a new key in front; now send SIGHUP to every instance, after all of them have the file")
+    replace(target, ring.rotated(now=seals_from).to_json(), mode=target.stat().st_mode & 0o777)
+    begins = time.strftime("%H:%M:%S", time.gmtime(seals_from))
+    click.echo(f"{target} has a new key in front, which seals from {begins} UTC on; by then give every instance the file and SIGHUP")
     return OK
+
+
+def _read_option(name: str, text: str) -> float:
+    from bff.settings.values import Unusable, read_duration
+
+    try:
+        return read_duration(text)
+    except Unusable as error:
+        raise Stop(USAGE, f"{name} {error.what}", error.fix) from None
 
 
 def _read_ring(path: Path) -> KeyRing:

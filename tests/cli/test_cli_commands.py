@@ -205,7 +205,7 @@ def test_keys_are_written_private_and_rotated_in_place(bff: Bff, tmp_path: Path)
     first = KeyRing.from_json(path.read_text())
     sealed = first.seal("purpose", b"text")
     assert bff("keys", "new", "--output", "ring.json").code == 2
-    assert bff("keys", "rotate", "--file", "ring.json").code == 0
+    assert bff("keys", "rotate", "--file", "ring.json", "--after", "0s").code == 0
     second = KeyRing.from_json(path.read_text())
     assert second.kids[1:] == first.kids
     assert second.open("purpose", sealed) == (b"text", False)
@@ -292,6 +292,22 @@ def test_a_file_that_is_no_key_ring_is_named_and_left_alone(bff: Bff, tmp_path: 
     outcome = bff("keys", "rotate", "ring.json")
     assert outcome.code == 78 and is_two_lines(outcome.err) and "ring.json" in outcome.err
     assert (tmp_path / "ring.json").read_bytes() == content
+
+
+@pytest.mark.row("F46", "OPS-2")
+def test_a_rotated_key_seals_only_when_every_instance_has_had_time_to_read_it(bff: Bff, tmp_path: Path) -> None:
+    from bff.session.sealing import KeyRing
+
+    path = tmp_path / "ring.json"
+    assert bff("keys", "new", "ring.json").code == 0
+    slow_instance = KeyRing.from_json(path.read_text())
+    told = bff("keys", "rotate", "ring.json")
+    assert told.code == 0 and "seals from" in told.out
+    quick_instance = KeyRing.from_json(path.read_text())
+    assert len(quick_instance.kids) == 2
+    assert slow_instance.open("purpose", quick_instance.seal("purpose", b"text"))[0] == b"text"
+    assert quick_instance.newest().kid == quick_instance.kids[1]
+    assert bff("keys", "rotate", "ring.json", "--after", "soon").code == 2
 
 
 def test_keys_go_where_the_configuration_looks_for_them(bff: Bff, tmp_path: Path) -> None:
