@@ -1,9 +1,10 @@
-"""Two instances on one SQLite store behind a small TCP balancer that asks ``/readyz``: what a rolling restart needs."""
+"""Two instances on one SQLite store, behind a small TCP balancer that asks ``/readyz`` or on one inherited socket."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -96,21 +97,17 @@ async def _is_ready(port: int) -> bool:
 
 @dataclass(slots=True)
 class Fleet:
-    """``app`` is the origin that browsers see: the balancer's."""
+    """``app`` is the origin that browsers see: the balancer's, or that of the one socket both instances inherit."""
 
     world: World
     flow: Flow
-    balancer: Balancer
     products: list[Product]
-
-    @property
-    def app(self) -> str:
-        return f"http://localhost:{self.balancer.port}"
+    app: str
 
 
-def _config(app: str, folder: Path, flow: Flow, workers: int) -> dict[str, Any]:
+def _config(app: str, folder: Path, flow: Flow) -> dict[str, Any]:
     return {
-        "server": {"public_origin": app, "workers": workers, "drain_delay": "1s", "grace": "10s"},
+        "server": {"public_origin": app, "drain_delay": "1s", "grace": "10s"},
         "session": {"store": f"sqlite:{folder}/sessions.db", "keys_file": f"{folder}/keys.json"},
         "spa": {"directory": f"{folder}/web"},
         "log": {"level": "warning", "access": False},
@@ -120,11 +117,32 @@ def _config(app: str, folder: Path, flow: Flow, workers: int) -> dict[str, Any]:
 
 @contextmanager
 def fleet(*, workers: int = 1) -> Iterator[Fleet]:
-    """Two instances of ``workers`` processes each, started; everything stopped at the end."""
+    """Two instances of ``workers`` processes each behind a balancer, started; everything stopped at the end."""
     background = Background()
-    flow = Flow(background).start()
     balancer = Balancer(background)
-    app = f"http://localhost:{balancer.port}"
+    with _fleet(background, f"http://localhost:{balancer.port}", {"workers": workers}) as made:
+        balancer.products = made.products
+        made.products[1].start()
+        try:
+            balancer.start()
+            yield made
+        finally:
+            balancer.stop()
+
+
+@contextmanager
+def heirs(*, workers: int = 2) -> Iterator[Fleet]:
+    """One instance on a socket that it inherits, as from systemd, and another, not yet started, that would inherit it too."""
+    with socket.create_server(("127.0.0.1", free_port()), backlog=4096) as door:
+        server = {"workers": workers, "listen": f"fd://{door.fileno()}", "drain_delay": "0s"}
+        with _fleet(Background(), f"http://localhost:{door.getsockname()[1]}", server) as made:
+            yield made
+
+
+@contextmanager
+def _fleet(background: Background, app: str, server: dict[str, Any]) -> Iterator[Fleet]:
+    """The first of two instances runs; both are stopped at the end."""
+    flow = Flow(background).start()
     with TemporaryDirectory(prefix="bff-fleet-") as made:
         first, second = Path(made) / "one", Path(made) / "two"
         first.mkdir()
@@ -134,15 +152,15 @@ def fleet(*, workers: int = 1) -> Iterator[Fleet]:
             "post_logout_redirect_uris": [f"{app}/"],
             "backchannel_logout_uri": f"{app}/bff/backchannel-logout",
         }
-        world = build_world(first, background, config=_config(app, first, flow, workers), client=client)
-        other = Product(folder=second, config=world.product.config)
-        balancer.products = [world.product, other]
+        config = _config(app, first, flow)
+        config["server"] |= server
+        world = build_world(first, background, config=config, client=client)
+        other = Product(folder=second, config=world.product.config, start=False)
         try:
-            balancer.start()
-            yield Fleet(world, flow, balancer, [world.product, other])
+            yield Fleet(world, flow, [world.product, other], app)
         finally:
-            balancer.stop()
-            other.stop(5)
+            if other.program is not None:
+                other.stop(5)
             world.stop()
             flow.stop()
             background.close()

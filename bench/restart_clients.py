@@ -6,6 +6,7 @@ import asyncio
 import base64
 import os
 import random
+import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -117,6 +118,32 @@ async def download(client: Client, until: float, kind: str, chance: random.Rando
         answer = await client.call("GET", f"/flow/{kind}?{size},{chance.uniform(1, 5):.2f}")
         judge(client.tally, f"/flow/{kind}", answer, size, f"{kind} ok")
     await client.close()
+
+
+async def sip(app: str, cookie: str, tally: Tally, until: float, size: int = 4 * 1024 * 1024) -> None:
+    """A reader of 2 MB/s with a small window: what the door has written is still on its way when the drain begins."""
+    address = address_of(app)
+    while time.monotonic() < until:
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
+        sock.setblocking(False)
+        got, status = 0, 0
+        try:
+            async with asyncio.timeout(30), _held(tally):
+                await asyncio.get_running_loop().sock_connect(sock, (address.host, address.port))
+                wire = Wire(*await asyncio.open_connection(sock=sock, limit=64 * 1024))
+                await wire.send(head_bytes("GET", f"{app}/flow/big?{size}", [("Cookie", cookie), ("X-CSRF", "1")]))
+                status, _, _ = await wire.read_head()
+                while got < size and (piece := await wire.reader.read(64 * 1024)):
+                    got += len(piece)
+                    await asyncio.sleep(0.03)
+                await wire.close()
+        except LOST:
+            sock.close()
+        if status == 200 and got == size:
+            tally.seen["slow readers ok"] += 1
+        else:
+            tally.fail(f"slow reader: {status or 'no answer'}, {got} of {size} bytes")
 
 
 async def post(client: Client, until: float, numbers: count[int], own: str) -> None:

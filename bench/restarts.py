@@ -1,4 +1,4 @@
-"""``python -m bench.restarts``: rolling restarts of two instances under load, or with ``--kill`` workers killed at random.
+"""``python -m bench.restarts``: restarts under load: of two instances in turn, or with ``--how`` in other ways (see WAYS).
 
 Clients behave as browsers do: an idempotent request on a connection that was used before, and that ended without a byte of an answer,
 is sent once more on a fresh one (RFC 9110 §9.2.2). Everything else that goes wrong counts as failed. Event streams and WebSockets are
@@ -15,11 +15,14 @@ import random
 import signal
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from bench.fleet import Fleet, fleet
-from bench.restart_clients import BIG, Client, Tally, download, get, judge, listen, post, talk
+from bench.fleet import Fleet, fleet, heirs
+from bench.restart_clients import BIG, Client, Tally, download, get, judge, listen, post, sip, talk
+from bff.session.sealing import MAX_KEYS
 from tests.harness.browser import Browser
 from tests.harness.people import sign_in
 
@@ -41,11 +44,39 @@ async def kill(ours: Fleet, tally: Tally, _number: int, chance: random.Random) -
     os.kill(victim, signal.SIGKILL)
 
 
-TURNS: dict[str, tuple[Turn, float, int, str]] = {
-    "restart": (restart, 20.0, 1, "restart one of two instances"),
-    "kill": (kill, 5.0, 2, "SIGKILL a worker"),
+async def reload(ours: Fleet, tally: Tally, number: int, _chance: random.Random) -> None:
+    """A new key in front, as long as the ring takes more, and SIGHUP for both instances: nobody may notice."""
+    if number < MAX_KEYS - 1:
+        rotated = await asyncio.to_thread(ours.products[0].run_command, "keys", "rotate", "--after", "2s")
+        if rotated.returncode:
+            tally.fail(f"keys rotate: {rotated.stderr[-200:]}")
+    for product in ours.products:
+        product.reload()
+
+
+async def inherit(ours: Fleet, tally: Tally, number: int, _chance: random.Random) -> None:
+    """Another instance on the same socket, and when it serves SIGTERM for the old one."""
+    old, new = ours.products[number % 2], ours.products[(number + 1) % 2]
+    await asyncio.to_thread(new.start)
+    await asyncio.to_thread(old.stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to disturb: what to do, every how many seconds, on which stage."""
+
+    turn: Turn
+    every_s: float
+    stage: Callable[[], AbstractContextManager[Fleet]]
+    words: str
+
+
+WAYS = {
+    "restart": Way(restart, 20.0, fleet, "one of two instances behind a balancer is restarted"),
+    "kill": Way(kill, 5.0, lambda: fleet(workers=2), "SIGKILL for a worker of two instances"),
+    "reload": Way(reload, 5.0, lambda: fleet(workers=2), "keys are rotated, SIGHUP for two instances"),
+    "inherit": Way(inherit, 20.0, heirs, "one instance of two workers hands its socket to the next"),
 }
-"""By name: what to do, every how many seconds, workers for each instance, in words."""
 
 
 async def load(ours: Fleet, *, seconds: float, every_s: float, how: str = "restart", users: int = 3, seed: int = 1) -> Tally:
@@ -56,7 +87,7 @@ async def load(ours: Fleet, *, seconds: float, every_s: float, how: str = "resta
     begun = time.monotonic()
     until = begun + seconds
     clients = [work for number, cookie in enumerate(cookies) for work in _clients(ours.app, cookie, tally, until, number)]
-    await asyncio.gather(*clients, _disturb(ours, until, every_s, tally, TURNS[how][0], chance))
+    await asyncio.gather(*clients, _disturb(ours, until, every_s, tally, WAYS[how].turn, chance))
     tally.seconds = time.monotonic() - begun
     for key, status in tally.posts.items():
         done = ours.flow.keys.get(key, 0)
@@ -81,6 +112,7 @@ def _clients(app: str, cookie: str, tally: Tally, until: float, number: int) -> 
         get(tab(), until, f"/flow/big?{BIG}", 0.5, BIG),
         *(download(tab(), until, kind, random.Random(number)) for kind in ("drip", "pieces")),
         post(tab(), until, count(1), str(number)),
+        sip(app, cookie, tally, until),
         *(listen(app, cookie, tally, until) for _ in range(2)),
         *(talk(app, cookie, tally, until) for _ in range(2)),
     ]
@@ -120,16 +152,16 @@ def find_problems(tally: Tally, *, how: str = "restart") -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="how long (10)")
-    parser.add_argument("--every", type=float, help="seconds between turns (restarts 20, kills 5)")
+    parser.add_argument("--every", type=float, help="seconds between turns (restarts 20, others 5)")
     parser.add_argument("--kill", dest="how", action="store_const", const="kill", default="restart", help="the same as --how kill")
-    parser.add_argument("--how", choices=TURNS, help="; ".join(f"{name}: {words}" for name, (*_, words) in TURNS.items()))
+    parser.add_argument("--how", choices=WAYS, help="; ".join(f"{name}: {way.words}" for name, way in WAYS.items()))
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
-    _, every_s, workers, words = TURNS[asked.how]
-    with fleet(workers=workers) as ours:
-        run = load(ours, seconds=asked.minutes * 60, every_s=asked.every or every_s, how=asked.how, seed=asked.seed)
+    way = WAYS[asked.how]
+    with way.stage() as ours:
+        run = load(ours, seconds=asked.minutes * 60, every_s=asked.every or way.every_s, how=asked.how, seed=asked.seed)
         tally = asyncio.run(run)
-    print(words + ":", "\n".join(tally.lines()))
+    print(f"{way.words}: " + "\n".join(tally.lines()))
     if asked.how == "kill":
         print(f"in hands at the kills: {tally.in_hands}")
     problems = find_problems(tally, how=asked.how)

@@ -67,7 +67,9 @@ class Product:
         self._runs += 1
         log = self.folder / f"bff-{self._runs}.log"
         arguments = [PYTHON, "-m", "bff", "--debug", "serve", "--config", str(self.config_file)]
-        self.program = Program(arguments, log_file=log, env=self._env, cwd=self.folder)
+        listen = str(self.config.get("server", {}).get("listen", ""))
+        inherited = [int(listen.removeprefix("fd://"))] if listen.startswith("fd://") else []
+        self.program = Program(arguments, log_file=log, env=self._env, cwd=self.folder, inherited=inherited)
         if wait:
             self.program.wait_ready(self.is_ready)
         return self.program

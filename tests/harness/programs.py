@@ -60,12 +60,20 @@ def environment() -> dict[str, str]:
 class Program:
     """One process whose output goes to ``log_file``. A context manager that stops it."""
 
-    def __init__(self, arguments: Sequence[str], *, log_file: Path, env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        log_file: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path = ROOT,
+        inherited: Sequence[int] = (),
+    ) -> None:
         self.log_file = log_file
         self.arguments = list(arguments)
         environ = {**environment(), **(env or {})}
         with log_file.open("ab") as out:
-            self.process = subprocess.Popen(self.arguments, stdout=out, stderr=subprocess.STDOUT, env=environ, cwd=cwd)
+            self.process = subprocess.Popen(self.arguments, stdout=out, stderr=subprocess.STDOUT, env=environ, cwd=cwd, pass_fds=inherited)
 
     def __enter__(self) -> Program:
         return self
