@@ -9,7 +9,8 @@ record. Decisions that the standards leave open are listed in bff.proxy.path (ta
 * a second line of a single-valued field is refused, equal or not; Cookie, Accept, Connection, Via, X-Forwarded-For and Forwarded
   are lists; Cookie lines are read as one list (COOKIE-22);
 * Transfer-Encoding is exactly ``chunked``, in HTTP/1.1 only and never beside Content-Length;
-* an Upgrade to anything but websocket is ignored (FRAME-15); one to websocket is checked completely (WS-3).
+* an Upgrade to anything but websocket is ignored (FRAME-15), but refused beside a body, which llhttp doesn't read there; one to
+  websocket is checked completely (WS-3).
 """
 
 from __future__ import annotations

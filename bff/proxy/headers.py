@@ -32,9 +32,10 @@ NEVER_RETURN: Final = HOP_BY_HOP | frozenset(
      b"x-runtime", b"via", b"dpop-nonce", b"set-cookie2", b"public-key-pins", b"public-key-pins-report-only", b"expect-ct",
      b"x-content-type-options", b"cross-origin-resource-policy", b"surrogate-control", b"cdn-cache-control", b"x-sendfile",
      b"x-lighttpd-send-file", b"timing-allow-origin", b"origin-agent-cluster", b"proxy-authentication-info", b"authentication-info",
-     b"speculation-rules", b"set-login", b"critical-ch", b"accept-ch"}
+     b"speculation-rules", b"set-login", b"critical-ch", b"accept-ch", b"use-as-dictionary", b"edge-control"}
 )  # fmt: skip
-NEVER_RETURN_PREFIXES: Final = (b"access-control-", b"x-accel-", b"bff-", b"secure-session-", b"sec-session-")
+NEVER_RETURN_PREFIXES: Final = (b"access-control-", b"x-accel-", b"x-litespeed-", b"bff-", b"secure-session-", b"sec-session-")
+NEVER_RETURN_SUFFIX: Final = b"cdn-cache-control"
 _SPECIAL: Final = frozenset({b"set-cookie", b"location", b"content-location", b"cache-control", b"vary", b"www-authenticate"})
 
 _PROMPTING: Final = (b"basic", b"digest", b"ntlm", b"negotiate", b"hoba", b"mutual", b"scram", b"kerberos")
@@ -183,7 +184,7 @@ def response_head(head: ResponseHead, admitted: Admitted, *, rules: HeaderRules,
         lower = name.lower()
         if lower in _SPECIAL:
             special.append((lower, value))
-        elif lower not in NEVER_RETURN and not lower.startswith(NEVER_RETURN_PREFIXES) and lower not in named:
+        elif _may_return(lower) and lower not in named:
             kept.append(name + b": " + value + b"\r\n")
     kept.extend(_special_lines(special, head, admitted, rules))
     kept.append(_PROXIED)
@@ -191,6 +192,10 @@ def response_head(head: ResponseHead, admitted: Admitted, *, rules: HeaderRules,
         kept.append(_INERT)
     kept.append(rules.hsts)
     return _status_line(head) + b"".join(kept) + _response_framing(head, admitted.facts, keep_alive)
+
+
+def _may_return(name: bytes) -> bool:
+    return name not in NEVER_RETURN and not name.startswith(NEVER_RETURN_PREFIXES) and not name.endswith(NEVER_RETURN_SUFFIX)
 
 
 def agent_response_head(head: ResponseHead, admitted: Admitted, *, rules: HeaderRules, keep_alive: bool) -> bytes:

@@ -74,6 +74,8 @@ NEVER_PASS: Final = HOP_BY_HOP | frozenset(
      b"remote-user", b"remote-addr", b"remote-groups", b"remote-email", b"remote-name", b"x-access-token", b"x-id-token", b"x-userinfo",
      b"x-username", b"x-email", b"x-groups", b"x-roles", b"x-role", b"x-scopes", b"x-scope", b"x-sub", b"x-subject", b"x-tenant",
      b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-rewrite-url", b"x-host", b"x-scheme", b"x-user",
+     b"x-originating-ip", b"x-proxyuser-ip", b"x-azure-clientip", b"x-azure-socketip", b"fly-client-ip", b"do-connecting-ip",
+     b"ali-cdn-real-ip", b"incap-client-ip", b"x-nf-client-connection-ip", b"x-appengine-user-ip",
      b"sm-user", b"x-anonymous-consumer", b"x-client-cert", b"x-client-dn", b"x-client-verify", b"purpose"}
 )  # fmt: skip
 NEVER_PASS_PREFIXES: Final = (
@@ -91,6 +93,7 @@ MAX_MET = 8192
 _NAME = re.compile(rb"[!#$%&'*+.^`|~0-9A-Za-z-]+")
 _VALUE_BYTES = bytes(byte for byte in range(256) if byte == 9 or (byte >= 32 and byte != 127))
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FOLDED = bytes.maketrans(b"!#$%&'*+.^_`|~", b"-" * 14)
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _HOST = re.compile(rb"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
@@ -149,8 +152,8 @@ class LineMemo(Generic[T]):
 
 
 def may_pass(name: bytes) -> bool:
-    """True if an API may see a field of this lower-case name. A dot counts as a dash: some servers fold both (H1)."""
-    name = name.replace(b".", b"-").replace(b"_", b"-")
+    """True if an API may see a field of this lower-case name. Every sign counts as a dash: gateways to CGI fold dots, or all of them (H1)."""
+    name = name.translate(_FOLDED)
     return name not in NEVER_PASS and not name.startswith(NEVER_PASS_PREFIXES)
 
 

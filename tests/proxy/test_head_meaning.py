@@ -88,6 +88,8 @@ def test_fields_keep_order_multiplicity_and_spelling() -> None:
         b"SSL-Client-Verify",
         b"Front-End-Https",
         b"Access-Control-Request-Method", b"X-Request-Id",
+        b"X~Forwarded~For", b"X!User", b"X|Real`IP", b"Content.Length", b"Transfer'Encoding", b"X+Forwarded*User", b"X-Originating-IP",
+        b"Fly-Client-IP",
     ],
 )  # fmt: skip
 def test_what_no_api_may_hear_from_a_browser_does_not_pass(name: bytes) -> None:
