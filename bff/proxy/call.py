@@ -92,11 +92,11 @@ class Call:
 
     def on_browser_full(self) -> None:
         if self.connection is not None:
-            self.connection.transport.pause_reading()
+            self.connection.pause_reading()
 
     def on_browser_ready(self) -> None:
         if self.connection is not None and self.stage != WAIT:
-            self.connection.transport.resume_reading()
+            self.connection.resume_reading()
 
     def on_browser_eof(self) -> None:
         """The browser sends no more. A body that can't be completed is aborted; else see ``check``."""
@@ -120,7 +120,7 @@ class Call:
         if connection is not None:
             if self.pooled and self.upload is None:
                 if not door.writable:
-                    connection.transport.resume_reading()
+                    connection.resume_reading()
                 self.plan.origin.give(connection, now)
             else:
                 self.plan.origin.discard(connection)

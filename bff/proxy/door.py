@@ -20,6 +20,7 @@ from bff.policy.verdict import Refusal
 from bff.proxy.call import HEAD
 from bff.proxy.exchange import Exchange
 from bff.proxy.head import MAX_HEAD_BYTES, check_unfinished
+from bff.proxy.intake import Intake
 from bff.proxy.lane import Glimpse
 from bff.proxy.refusals import DOOR_FULL, HEAD_LATE
 from bff.proxy.upstream import bound_writes
@@ -38,7 +39,8 @@ class Door(asyncio.Protocol):
     """Owner: the loop; known to its house from ``connection_made`` to ``connection_lost``.
 
     ``mode`` says what arriving bytes are: READING heads, BUSY (held), SENDING (a body on its way up), TUNNEL, LINGERING
-    (thrown away). ``moved_at`` is when the connection last came to rest; ``head_at`` when an unfinished head began.
+    (thrown away). ``intake`` takes them while it is SENDING or TUNNEL. ``moved_at`` is when the connection last came to rest;
+    ``head_at`` when an unfinished head began.
     """
 
     def __init__(self, house: DoorHouse) -> None:
@@ -46,6 +48,7 @@ class Door(asyncio.Protocol):
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.mode = READING
         self.held = b""
+        self.intake: Intake | None = None
         self.exchange: Exchange | Tunnel | None = None
         self.writable = True
         self.reading = True
@@ -117,9 +120,9 @@ class Door(asyncio.Protocol):
 
     def _on_more(self, data: bytes) -> None:
         mode = self.mode
-        if mode in (SENDING, TUNNEL):
-            if self.exchange is not None:
-                self.exchange.on_browser(data)
+        if self.intake is not None:
+            self.intake.take(data)
+            self.regulate()
         elif mode == LINGERING:
             self._drained += len(data)
             if self._drained > self.house.options.linger_bytes:
@@ -127,7 +130,7 @@ class Door(asyncio.Protocol):
         elif mode == BUSY:
             self.held += data
             if len(self.held) > MAX_HELD_BYTES:
-                self.pause_reading()
+                self.regulate()
         elif self.held and not self.head_at:
             self.held += data  # whole requests wait for ``_next``: searching only the new bytes would run them together
         else:
@@ -144,6 +147,8 @@ class Door(asyncio.Protocol):
             return
         block, self.held = (data, b"") if end == len(data) else (data[:end], data[end:])
         self.head_at = 0.0
+        if len(self.held) > MAX_HELD_BYTES:
+            self.regulate()
         house = self.house
         plan = house.find_plan(block)
         if plan is not None and plan.edge is self.edge and plan.good_at(house.now()):
@@ -181,23 +186,30 @@ class Door(asyncio.Protocol):
         self.head_at = self.head_at or self.house.monotonic()
 
     def _next(self) -> None:
-        """The next pipelined request, on a fresh turn of the loop: ten thousand of them must not nest or starve others."""
-        if self.mode == READING and self.held and not self.transport.is_closing():
+        """The next pipelined request, in a turn of its own: ten thousand of them must not nest or starve others. Whoever does
+        not take the answers gets no further ones."""
+        if self.mode == READING and self.held and self.writable and not self.transport.is_closing():
             data, self.held = self.held, b""
             self._read(data)
 
     # -- what the exchange asks for ---------------------------------------------------------------------------------
 
     def begin_body(self) -> bytes:
-        """From now on the browser's bytes go to the exchange; returns those that came already."""
-        held, self.held = self.held, b""
+        """From now on the browser's bytes go to the exchange; returns those that came already, or as many as are taken at once."""
+        self.intake = Intake(self, self.held)
+        self.held = b""
         self.mode = SENDING
-        self.resume_reading()
-        return held
+        first = self.intake.first()
+        self.regulate()
+        return first
 
     def end_body(self, rest: bytes) -> None:
         self.mode = BUSY
-        self.held = rest
+        self.held = rest + self._end_intake()
+
+    def _end_intake(self) -> bytes:
+        intake, self.intake = self.intake, None
+        return intake.end() if intake is not None else b""
 
     def begin_tunnel(self, tunnel: Tunnel) -> bytes:
         self.exchange = tunnel
@@ -234,9 +246,9 @@ class Door(asyncio.Protocol):
         self.moved_at = now
         self.mode = READING
         if not self.reading:
-            self.resume_reading()
+            self.regulate()
         if self.held:
-            asyncio.get_running_loop().call_soon(self._next)
+            self.house.turns.later(self._next)
 
     def cut(self) -> None:
         """End without an end: the browser must not take what it has for the whole. A reset where the transport allows."""
@@ -245,17 +257,34 @@ class Door(asyncio.Protocol):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
         self.exchange = None
         self.mode = LINGERING
+        self._end_intake()
         self.transport.abort()
 
     def pause_reading(self) -> None:
-        if self.reading:
-            self.reading = False
-            self.transport.pause_reading()
+        """The upstream takes no more for now."""
+        if self.intake is not None:
+            self.intake.wanted = False
+        self.regulate()
 
     def resume_reading(self) -> None:
-        if not self.reading:
-            self.reading = True
-            self.transport.resume_reading()
+        if self.intake is not None:
+            self.intake.resume()
+        self.regulate()
+
+    def regulate(self) -> None:
+        """Read only while there is room for what comes."""
+        if self.intake is not None:
+            reading = self.intake.reads
+        elif self.mode == LINGERING:
+            reading = True
+        else:
+            reading = len(self.held) <= MAX_HELD_BYTES and (self.writable or self.mode == BUSY)
+        if reading is not self.reading and not self.transport.is_closing():
+            self.reading = reading
+            if reading:
+                self.transport.resume_reading()
+            else:
+                self.transport.pause_reading()
 
     def _linger(self, *, more: bool) -> None:
         """Close so that the answer arrives: closing with unread bytes would make the kernel reset it away (RFC 9112 §9.6).
@@ -265,6 +294,7 @@ class Door(asyncio.Protocol):
         """
         self.mode = LINGERING
         self.held = b""
+        self._end_intake()
         self.moved_at = self.house.monotonic()
         if self.transport.can_write_eof() and not self.eof_at:
             self.transport.write_eof()
@@ -286,6 +316,8 @@ class Door(asyncio.Protocol):
                 return True
             self.mode = LINGERING
             return False
+        if self.intake is not None and self.intake.waiting:
+            return self.transport.can_write_eof()  # the intake tells it when that is done
         exchange.on_browser_eof()
         return self.exchange is exchange and self.transport.can_write_eof()
 
@@ -294,6 +326,7 @@ class Door(asyncio.Protocol):
         exchange, self.exchange = self.exchange, None
         self.mode = LINGERING
         self.held = b""
+        self._end_intake()
         if exchange is not None:
             exchange.on_browser_gone()
 
@@ -303,11 +336,17 @@ class Door(asyncio.Protocol):
         self._stalled_size = 0
         if self.exchange is not None:
             self.exchange.on_browser_full()
+        else:
+            self.regulate()
 
     def resume_writing(self) -> None:
         self.writable = True
         if self.exchange is not None:
             self.exchange.on_browser_ready()
+        elif self.mode == READING:
+            self.regulate()
+            if self.held:
+                self.house.turns.later(self._next)
 
     # -- the tick ---------------------------------------------------------------------------------------------------
 

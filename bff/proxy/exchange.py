@@ -107,7 +107,7 @@ class Exchange(Call):
                 self.on_browser(held, prefix=head)
             else:
                 connection.write(head)
-            if door.eof_at and self.upload is not None:
+            if door.eof_at and not (door.intake and door.intake.waiting) and self.upload is not None:
                 self.cut()  # it half-closed behind a body that is not whole
             return
         connection.write(head)
@@ -162,7 +162,7 @@ class Exchange(Call):
         self.stage = DONE
         door.write(reply.head + data[end:])
         if not door.writable:
-            connection.transport.resume_reading()
+            connection.resume_reading()
         now = house.monotonic()
         plan.origin.give(connection, now)
         plan.lane.active -= 1
@@ -242,7 +242,7 @@ class Exchange(Call):
             self.renewed = True
             self.stage = WAIT
             if self.connection is not None:
-                self.connection.transport.pause_reading()
+                self.connection.pause_reading()
             self._spawn(renew(self, block, head, rest))
             return False
         return True
@@ -252,7 +252,7 @@ class Exchange(Call):
         self.task = None
         self.stage = HEAD
         if self.connection is not None:
-            self.connection.transport.resume_reading()
+            self.connection.resume_reading()
         self._on_head(block, head, rest)
         if self.connection is None:
             self.cut()  # it closed meanwhile, with the rest of its answer

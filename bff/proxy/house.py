@@ -126,6 +126,7 @@ class DoorHouse:
     ) -> None:
         self.gatekeeper = gatekeeper
         self.pool = pool
+        self.turns = pool.turns
         self.handoff = handoff
         self.desk = desk
         self.rules = rules

@@ -107,12 +107,12 @@ class Tunnel:
 
     def on_browser_full(self) -> None:
         if self.connection is not None:
-            self.connection.transport.pause_reading()
+            self.connection.pause_reading()
 
     def on_browser_ready(self) -> None:
         self._heard_upstream = self.door.house.coarse
         if self.connection is not None:
-            self.connection.transport.resume_reading()
+            self.connection.resume_reading()
 
     def on_upstream_full(self) -> None:
         self._full_since = self.door.house.coarse

@@ -13,11 +13,13 @@ from typing import Protocol, cast
 from bff.base.clock import Clock
 from bff.base.errors import ConfigError, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from bff.policy.routes import Upstream
+from bff.proxy.turns import Turns
 
 FRESH_S = 2.0
 """A request that can't be repeated takes a pooled connection only if it rested less than this: short keep-alive limits
 at upstreams start at 2 s, and nobody can tell afterwards whether a request lost on a dying connection was processed."""
 
+BULK_BYTES = 64 * 1024
 FAILURES_TO_OPEN = 5
 OPEN_S = 1.0
 
@@ -47,7 +49,8 @@ class UpstreamBusy(UpstreamError):
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """One connection. ``reused`` tells a fresh one from one that may have died in the pool."""
+    """One connection. ``reused`` tells a fresh one from one that may have died in the pool. It reads unless its occupant
+    has stopped it or it waits for a turn."""
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
@@ -57,6 +60,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.reused = False
         self.writable = True
         self.rested_at = 0.0
+        self._stopped = self._waits = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -69,7 +73,35 @@ class UpstreamConnection(asyncio.Protocol):
         if occupant is None:
             self.origin.discard(self)  # nobody asked: whatever this is, it must not become the next user's answer (FRAME-9)
             return
+        if len(data) < BULK_BYTES:
+            occupant.on_data(data)
+        else:
+            self._on_bulk(occupant, data)
+
+    def _on_bulk(self, occupant: Occupant, data: bytes) -> None:
+        """More than a small answer: a turn that has no time left for it reads no further here."""
+        clock, turns = self.origin.clock, self.origin.turns
+        begun = clock.monotonic()
         occupant.on_data(data)
+        turns.spend(clock.monotonic() - begun)
+        if turns.over and not self._waits and not self.transport.is_closing():
+            self._waits = True
+            self.transport.pause_reading()
+            turns.later(self._on_turn)
+
+    def _on_turn(self) -> None:
+        self._waits = False
+        if not self._stopped and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def pause_reading(self) -> None:
+        self._stopped = True
+        self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._stopped = False
+        if not self._waits:
+            self.transport.resume_reading()
 
     def eof_received(self) -> bool:
         return False
@@ -103,11 +135,12 @@ def bound_writes(transport: asyncio.Transport) -> None:
 class Origin:
     """The pool of one upstream. Owner: UpstreamPool. ``open`` counts every connection, resting, busy or being made."""
 
-    def __init__(self, *, upstream: Upstream, clock: Clock, limit: int, resting: int, rest_s: float) -> None:
+    def __init__(self, *, upstream: Upstream, clock: Clock, turns: Turns, limit: int, resting: int, rest_s: float) -> None:
         self.upstream = upstream
+        self.clock = clock
+        self.turns = turns
         self.open = 0
         self.idle: list[UpstreamConnection] = []
-        self._clock = clock
         self._limit = limit
         self._resting = resting
         self._rest_s = rest_s
@@ -119,7 +152,7 @@ class Origin:
         """The connection used last, or None: then ``connect``."""
         idle = self.idle
         while idle:
-            if not replayable and self._clock.monotonic() - idle[-1].rested_at > FRESH_S:
+            if not replayable and self.clock.monotonic() - idle[-1].rested_at > FRESH_S:
                 return None
             connection = idle.pop()
             if not connection.transport.is_closing():
@@ -151,7 +184,7 @@ class Origin:
     async def connect(self, timeout_s: float) -> UpstreamConnection:
         """A fresh connection. UpstreamBusy at the bound, UpstreamUnreachable, UpstreamTimeout("connect"). A cancelled
         call leaves nothing behind."""
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         if self.open >= self._limit and not self._make_room():
             raise UpstreamBusy(f"{self.open} connections")
         if now < self._closed_until:
@@ -241,6 +274,7 @@ class UpstreamPool:
     each for at most ``rest_s`` seconds. ``agent_socket`` is where routes without an upstream go."""
 
     def __init__(self, *, clock: Clock, agent_socket: str = "", connections: int = 1024, resting: int = 256, rest_s: float = 30.0) -> None:
+        self.turns = Turns(monotonic=clock.monotonic)
         self._clock = clock
         self._agent = Upstream("http", "agent", 80, socket_path=agent_socket)
         self._connections = connections
@@ -254,7 +288,7 @@ class UpstreamPool:
         origin = self._origins.get(key)
         if origin is None:
             origin = self._origins[key] = Origin(
-                upstream=key, clock=self._clock, limit=self._connections, resting=self._resting, rest_s=self._rest_s
+                upstream=key, clock=self._clock, turns=self.turns, limit=self._connections, resting=self._resting, rest_s=self._rest_s
             )
         return origin
 
