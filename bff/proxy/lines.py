@@ -152,7 +152,7 @@ class LineMemo(Generic[T]):
 
 
 def may_pass(name: bytes) -> bool:
-    """True if an API may see a field of this lower-case name. Every sign counts as a dash: gateways to CGI fold dots, or all of them (H1)."""
+    """True if an API may see a field of this lower-case name. Every sign counts as a dash: CGI gateways fold dots, or all (H1)."""
     name = name.translate(_FOLDED)
     return name not in NEVER_PASS and not name.startswith(NEVER_PASS_PREFIXES)
 
