@@ -21,6 +21,7 @@ class Tally:
         self._metrics = metrics
         self._access = access
         self._passed_on: dict[Lane, tuple[list[int], float]] = {}
+        self._lost = 0
         self._gathered: Counter[tuple[str, str, int]] = Counter()
         self.count_connections: Callable[[], tuple[int, int]] = nobody
 
@@ -36,6 +37,9 @@ class Tally:
         gathered, self._gathered = self._gathered, Counter()
         for (route, method, status), count in gathered.items():
             self._metrics.add_requests(route, method, status, count)
+        if self._access is not None and self._access.lost > self._lost:
+            self._metrics.lines_lost.inc(self._access.lost - self._lost)
+            self._lost = self._access.lost
         for lane in lanes:
             self._pass_on(lane)
         self._metrics.set_in_flight(*self.count_connections())

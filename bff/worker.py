@@ -27,6 +27,7 @@ from bff.assembly import Worker, build_table, build_worker, load_certificate, re
 from bff.base.clock import SystemClock
 from bff.base.errors import ConfigError, StoreUnavailable
 from bff.observe.logs import configure_logs
+from bff.observe.outlet import Outlet
 from bff.plan import PlanBox
 
 BACKLOG = 4096
@@ -40,7 +41,8 @@ async def run_worker(box: PlanBox, door_socket: socket.socket, manage_socket: so
     log = configure_logs(format=plan.server.log_format, level=plan.server.log_level)
     folder.mkdir(mode=0o700, exist_ok=True)  # noqa: ASYNC240 - before anything is served
     agent_socket = folder / "agent.sock"
-    worker = build_worker(plan, clock=SystemClock(), log=log, write=_write_out, agent_socket=str(agent_socket))
+    out = Outlet(sys.stdout.fileno())
+    worker = build_worker(plan, clock=SystemClock(), log=log, write=out, agent_socket=str(agent_socket))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
@@ -57,6 +59,7 @@ async def run_worker(box: PlanBox, door_socket: socket.socket, manage_socket: so
         log.info("serving", pid=os.getpid(), listen=plan.server.listen)
         await stop.wait()
         await _drain(worker, stop_accepting)
+    out.close()
     return 0
 
 
@@ -209,8 +212,3 @@ async def _finish(task: asyncio.Future[None]) -> None:
     """Give a server that was asked to end its moment."""
     await asyncio.wait([task], timeout=2.0)
     await _cancel(task)
-
-
-def _write_out(lines: bytes) -> None:
-    sys.stdout.buffer.write(lines)
-    sys.stdout.buffer.flush()

@@ -48,6 +48,7 @@ class Metrics:
         self.events = Counter(
             "bff_security_events", "Security events by kind and whether they went well.", ["event", "outcome"], registry=own
         )
+        self.lines_lost = Counter("bff_access_lines_lost", "Access lines that nobody was there to read.", registry=own)
         self.store = Histogram("bff_store_duration_seconds", "Calls to the session store.", ["op"], registry=own, buckets=BUCKETS_S)
         info = Gauge("bff_build_info", "Always 1; the labels say what runs.", ["version", "python"], registry=own, multiprocess_mode="max")
         info.labels(__version__, platform.python_version()).set(1)
