@@ -34,8 +34,8 @@ class _Slot:
 
 @dataclass(slots=True)
 class Supervisor:
-    """``work(slot, lifeline)`` runs in the forked child and returns its exit code; ``lifeline`` is the read end of a pipe
-    that ends with the supervisor. ``reload()`` runs here; SIGHUP is passed on if it says True. ``say`` writes one log event.
+    """``work(slot, lifeline)`` runs in the forked child, with SIGHUP blocked, and returns its exit code; ``lifeline`` is the read end of a
+    pipe that ends with the supervisor. ``reload()`` runs here; SIGHUP is passed on if it says True. ``say`` writes one log event.
     ``let_go()`` closes this process's hold on the door, so that it closes with the last worker's and nobody queues for nobody."""
 
     work: Callable[[int, int], int]
@@ -87,7 +87,8 @@ class Supervisor:
         pid = os.fork()
         if pid == 0:
             os.close(held)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            # SIGHUP would end a process that has no handler for it yet: the worker unblocks it, and hears of one that came meanwhile.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS - {signal.SIGHUP})
             code = 70
             try:
                 code = self.work(slot.number, lifeline)

@@ -48,6 +48,7 @@ async def run_worker(box: PlanBox, door_socket: socket.socket, manage_socket: so
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, lambda: None)  # the terminal's Ctrl-C reaches the supervisor, which sends SIGTERM
     loop.add_signal_handler(signal.SIGHUP, lambda: _reload(worker, box))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     loop.add_reader(lifeline, stop.set)
     await _reach_store(worker, stop)
     if stop.is_set():
