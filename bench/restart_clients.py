@@ -33,6 +33,7 @@ class Tally:
     in_hands: int = 0
     turns: int = 0
     seconds: float = 0.0
+    longest_s: float = 0.0
     posts: dict[str, str] = field(default_factory=dict)
 
     def fail(self, what: str) -> None:
@@ -41,7 +42,7 @@ class Tally:
 
     def lines(self) -> list[str]:
         counted = " · ".join(f"{name} {number}" for name, number in sorted(self.seen.items()))
-        return [f"{self.seconds:.0f} s, {self.turns} turns: {counted}", *self.failures[:10]]
+        return [f"{self.seconds:.0f} s, {self.turns} turns: {counted} · longest short call {self.longest_s:.2f} s", *self.failures[:10]]
 
 
 class Client:
@@ -107,7 +108,10 @@ def judge(tally: Tally, path: str, answer: Answer | None, size: int | None = Non
 async def get(client: Client, until: float, path: str, pause_s: float, size: int | None = None) -> None:
     """Idempotent calls: each must be answered 200, whole."""
     while time.monotonic() < until:
+        asked = time.monotonic()
         judge(client.tally, path.partition("?")[0], await client.call("GET", path), size)
+        if path == "/flow/json":
+            client.tally.longest_s = max(client.tally.longest_s, time.monotonic() - asked)
         await asyncio.sleep(pause_s)
     await client.close()
 

@@ -61,6 +61,12 @@ async def inherit(ours: Fleet, tally: Tally, number: int, _chance: random.Random
     await asyncio.to_thread(old.stop)
 
 
+async def again(ours: Fleet, tally: Tally, number: int, _chance: random.Random) -> None:
+    """SIGTERM, and the same instance anew when it has ended: who comes meanwhile waits in the queue of the socket, which is not its own."""
+    await asyncio.to_thread(ours.products[0].stop)
+    await asyncio.to_thread(ours.products[0].start)
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """One way to disturb: what to do, every how many seconds, on which stage."""
@@ -76,6 +82,7 @@ WAYS = {
     "kill": Way(kill, 5.0, lambda: fleet(workers=2), "SIGKILL for a worker of two instances"),
     "reload": Way(reload, 5.0, lambda: fleet(workers=2), "keys are rotated, SIGHUP for two instances"),
     "inherit": Way(inherit, 20.0, heirs, "one instance of two workers hands its socket to the next"),
+    "activate": Way(again, 20.0, heirs, "one instance of two workers on a held socket ends and starts anew"),
 }
 
 
