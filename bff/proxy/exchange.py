@@ -193,7 +193,7 @@ class Exchange(Call):
             if self.interim > MAX_INTERIM:
                 self.refuse(BAD_ANSWER)
                 return
-        if len(self.pending) > MAX_RESPONSE_HEAD_BYTES:
+        if len(self.pending) > MAX_RESPONSE_HEAD_BYTES or _has_bare_line_feed(self.pending, len(data)):
             self.refuse(BAD_ANSWER)
 
     def _on_switch(self, head: ResponseHead) -> None:
@@ -334,6 +334,12 @@ class Exchange(Call):
                 self._finish(keep_alive=self._keeps())
             else:
                 self.cut()
+
+
+def _has_bare_line_feed(pending: bytes, new: int) -> bool:
+    """Whether a line in the last ``new`` bytes ends without CR: such a head may never get its blank line, so why wait for it?"""
+    start = max(len(pending) - new, 0)
+    return pending.count(b"\n", start) != pending.count(b"\r\n", max(start - 1, 0))
 
 
 def _sets_cookies(head: ResponseHead) -> bool:

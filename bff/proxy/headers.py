@@ -238,7 +238,7 @@ def _response_framing(head: ResponseHead, facts: Facts, keep_alive: bool) -> byt
 def _named_in_connection(head: ResponseHead) -> frozenset[bytes]:
     names: set[bytes] = set()
     for name, value in head.headers:
-        if name.lower() == b"connection":
+        if value and name.lower() == b"connection":
             tokens = read_names(value)
             if not isinstance(tokens, tuple):
                 raise UpstreamProtocol("Connection is not a list of names")

@@ -67,6 +67,7 @@ def test_fields_named_in_connection_are_removed() -> None:
     block = returned(b"Connection: close, X-Hop", b"x-hop: 1", b"X-App: 1", b"Content-Length: 0")
     assert values(block, "x-hop") == []
     assert values(block, "x-app") == ["1"]
+    assert values(returned(b"Connection:", b"X-App: 1", b"Content-Length: 0"), "x-app") == ["1"]
     with pytest.raises(UpstreamProtocol):
         returned(b'Connection: "x', b"Content-Length: 0")
 

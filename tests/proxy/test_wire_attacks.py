@@ -132,3 +132,20 @@ async def test_a_browser_that_half_closes_inside_a_body_is_cut_and_the_api_never
         assert await client.rest() == b""
         await eventually(lambda: rig.origin.open == 0)
         assert not any(peer.seen.endswith((b"abcdef", b"0\r\n\r\n")) for peer in rig.upstream.peers)
+
+
+@pytest.mark.row("M11", "FRAME-8")
+async def test_a_proper_answer_that_comes_byte_by_byte_is_taken() -> None:
+    async def drip(peer: Peer) -> None:
+        while True:
+            await peer.head()
+            for byte in b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + OK:
+                await peer.send(bytes([byte]))
+                await turns(2)
+
+    async with open_rig(drip) as rig:
+        client = await rig.client()
+        for _ in range(2):
+            await client.send(GET)
+            assert (await client.answer())[::2] == (200, b"{}")
+        assert len(rig.upstream.peers) == 1
