@@ -57,6 +57,7 @@ _NAMES = frozenset(
             "op",
             "kind",
             "rule",
+            "in_doubt",
             "alg",
             "typ",
             "cause",

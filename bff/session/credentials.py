@@ -302,7 +302,7 @@ class CredentialDesk:
             if self._clock.monotonic() >= deadline:
                 break
             await self._pause(POLL_MOST_S)
-        self._tell(EventKind.TOKEN_REFRESH_FAILED, session, error.code, audience)
+        self._tell(EventKind.TOKEN_REFRESH_FAILED, session, error.code, audience, in_doubt=doubtful)
         await self._keeper.end(live.key, EndReason.REVOKED)
         raise error
 
@@ -346,9 +346,11 @@ class CredentialDesk:
                 return old
         raise error
 
-    def _tell(self, kind: EventKind, session: Session, outcome: str, audience: str) -> None:
+    def _tell(self, kind: EventKind, session: Session, outcome: str, audience: str, *, in_doubt: bool = False) -> None:
+        """``in_doubt``: whoever had the lease before us left no tokens; perhaps it redeemed the refresh token and died (F7)."""
         name, subject = self._keeper.names_of(session)
-        self._probe(Event(kind, outcome=outcome, session=name, subject=subject, fields={"audience": audience}))
+        fields: dict[str, str | bool] = {"audience": audience, **({"in_doubt": True} if in_doubt else {})}
+        self._probe(Event(kind, outcome=outcome, session=name, subject=subject, fields=fields))
 
 
 def _alive(live: Live) -> Session:

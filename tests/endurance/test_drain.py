@@ -6,13 +6,17 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import trustme
 
 from bench.flow import MIB, Run, running
-from tests.harness.http import Wire
+from tests.harness.http import Wire, head_bytes
+from tests.harness.programs import free_port
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 
@@ -23,6 +27,21 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     server = {"drain_delay": "0s", "grace": "8s", "workers": getattr(request, "param", 1)}
     with running(config={"server": server}) as made:
         yield made
+
+
+@pytest.fixture
+def secure_run(tmp_path: Path) -> Iterator[tuple[Run, ssl.SSLContext]]:
+    """The same with TLS at the door, and what a client needs to trust it."""
+    authority, port = trustme.CA(), free_port()
+    leaf, context = authority.issue_cert("localhost"), ssl.create_default_context()
+    (tmp_path / "door.pem").write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
+    leaf.private_key_pem.write_to_path(str(tmp_path / "door.key"))
+    authority.configure_trust(context)
+    files = {"tls_cert_file": str(tmp_path / "door.pem"), "tls_key_file": str(tmp_path / "door.key")}
+    server = {"listen": f"127.0.0.1:{port}", "public_origin": f"https://localhost:{port}", "drain_delay": "0s", "grace": "8s", **files}
+    with running(config={"server": server}, sign_in=False) as made:
+        made.world.product.port = port
+        yield made, context
 
 
 def tell_it(run: Run, number: signal.Signals) -> None:
@@ -99,3 +118,16 @@ async def test_event_streams_end_when_the_drain_begins_visibly_and_do_not_hold_i
             assert piece.startswith(b"data: ") and piece.endswith(b"\n\n")
     assert await asyncio.to_thread(run.world.product.stop) == 0
     assert time.monotonic() - begun < 4
+
+
+@pytest.mark.row("F47", "OPS-6")
+async def test_a_tls_handshake_that_meets_the_end_is_finished_and_its_request_served(secure_run: tuple[Run, ssl.SSLContext]) -> None:
+    run, context = secure_run
+    plain = socket.create_connection((run.address.host, run.world.product.port), 5)
+    with plain:
+        await asyncio.sleep(0.1)
+        tell_it(run, signal.SIGTERM)
+        await asyncio.sleep(0.1)
+        with context.wrap_socket(plain, server_hostname="localhost") as wire:
+            wire.sendall(head_bytes("GET", f"https://localhost:{run.world.product.port}/free/json", []))
+            assert wire.recv(1000).startswith(b"HTTP/1.1 200 ")

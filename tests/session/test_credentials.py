@@ -324,6 +324,23 @@ async def test_a_worker_that_dies_while_renewing_blocks_the_session_no_longer_th
     assert plain.provider.redeemed == ["rt-1"]
 
 
+@pytest.mark.row("F7", "PRIV-7")
+async def test_an_invalid_grant_after_a_lease_that_nobody_gave_back_is_recorded_as_in_doubt(plain: World) -> None:
+    def told() -> list[bool]:
+        failed = [event for event in plain.events if event.kind is EventKind.TOKEN_REFRESH_FAILED]
+        return [bool(event.fields.get("in_doubt")) for event in failed]
+
+    for dead_lease in (False, True):
+        live, _value = await plain.sign_in()
+        plain.clock.advance(LIFE_S + 1)
+        if dead_lease:
+            await plain.store.store.acquire(b"refresh:" + live.key, b"the dead", 5.0)
+        plain.provider.failures = [GrantRevoked("invalid_grant")]
+        with pytest.raises(GrantRevoked):
+            await user(plain, live)  # type: ignore[misc]
+    assert told() == [False, True]
+
+
 # --- failures ---
 
 
