@@ -14,7 +14,7 @@ from bff.cli.report import CONFIG, OK, USAGE, Stop
 
 if TYPE_CHECKING:
     from bff.forward_auth.front import Address, Front
-    from bff.settings import Listen, Settings
+    from bff.settings import Settings
 
 _ANY = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 _CERTIFICATE, _KEY = "/etc/ssl/private/front-proxy.crt", "/etc/ssl/private/front-proxy.key"
@@ -31,22 +31,31 @@ _MAX_CACHE_S = 60
 @click.option(
     "--cache-folder", default="/run/bff-forward-auth", show_default=True, help="nginx: where answers are kept; a folder in memory."
 )
-def front_proxy(program: str, config: Path, cache: str, part: str, cache_folder: str) -> int:
+@click.option(
+    "--door",
+    "doors",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Where we are reached; once for each of several instances that share sessions.",
+)
+def front_proxy(program: str, config: Path, cache: str, part: str, cache_folder: str, doors: tuple[str, ...]) -> int:
     """Print a working configuration for a front proxy that asks us about each request."""
-    from bff.forward_auth.generate import PROGRAMS, build_part
+    from bff.forward_auth.generate import ASKS_ONE_ADDRESS, PROGRAMS, build_part
 
     settings = load(config)
     cache_s = _read_cache(program, cache)
     if part and part not in PROGRAMS[program]:
         raise Stop(USAGE, f"{program} has no part {part}", f"use one of: {', '.join(PROGRAMS[program])}")
-    front = build_front(settings, program, cache_s=cache_s, cache_folder=cache_folder)
+    if len(doors) > 1 and program in ASKS_ONE_ADDRESS:
+        raise Stop(USAGE, f"{program} asks at one address alone", "give one --door, a name that stands for all instances")
+    front = build_front(settings, program, doors, cache_s=cache_s, cache_folder=cache_folder)
     for what, fix in _warnings(settings):
         click.echo(f"warn  {what}\n      fix: {fix}", err=True)
     click.echo(build_part(front, program, part), nl=False)
     return OK
 
 
-def build_front(settings: Settings, program: str, *, cache_s: int = 0, cache_folder: str = "") -> Front:
+def build_front(settings: Settings, program: str, given: tuple[str, ...] = (), *, cache_s: int = 0, cache_folder: str = "") -> Front:
     """What the generators need. Stop where the settings leave a front proxy no way to us."""
     from bff.assembly import forward_auth_secrets, read_ring
     from bff.forward_auth.front import Front, read_ways
@@ -55,8 +64,8 @@ def build_front(settings: Settings, program: str, *, cache_s: int = 0, cache_fol
 
     plan = build_plan(settings)
     asked = settings.forward_auth
-    door, listen = _door(settings), _listen(settings)
-    if door.port == listen.port and (door.host == listen.host or listen.host in _ANY):
+    doors, listen = _doors(settings, given), _listen(settings)
+    if any(door.port == listen.port and (door.host == listen.host or listen.host in _ANY) for door in doors):
         raise Stop(
             CONFIG,
             f"the front proxy would listen at {listen}, where the door is",
@@ -66,7 +75,7 @@ def build_front(settings: Settings, program: str, *, cache_s: int = 0, cache_fol
     return Front(
         origin=settings.server.public_origin,
         listen=listen,
-        door=door,
+        doors=doors,
         prefix=settings.server.prefix,
         secret=forward_auth_secrets(read_ring(plan))[0],
         cookie=plan.cookie.session_name,
@@ -81,17 +90,22 @@ def build_front(settings: Settings, program: str, *, cache_s: int = 0, cache_fol
     )
 
 
-def _door(settings: Settings) -> Address:
+def _doors(settings: Settings, given: tuple[str, ...]) -> tuple[Address, ...]:
     from bff.forward_auth.front import Address
+    from bff.settings.values import Unusable, read_listen
 
-    found: Listen = settings.forward_auth.door or settings.server.listen
     if settings.server.tls_cert_file:
         raise Stop(
             CONFIG, "the door speaks TLS, and a front proxy asks in plain http", "remove server.tls_cert_file: TLS ends at the front proxy"
         )
-    if found.kind != "tcp":
-        raise Stop(CONFIG, f"a front proxy cannot ask at {found}", 'set forward_auth.door = "host:port"')
-    return Address("127.0.0.1" if found.host in _ANY else found.host, found.port)
+    try:
+        found = [read_listen(one) for one in given] or [settings.forward_auth.door or settings.server.listen]
+    except Unusable as error:
+        raise Stop(USAGE, f"--door {error.what}", error.fix) from None
+    for one in found:
+        if one.kind != "tcp":
+            raise Stop(CONFIG, f"a front proxy cannot ask at {one}", 'set forward_auth.door = "host:port"')
+    return tuple(Address("127.0.0.1" if one.host in _ANY else one.host, one.port) for one in found)
 
 
 def _listen(settings: Settings) -> Address:

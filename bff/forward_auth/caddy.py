@@ -52,8 +52,8 @@ def _lines(front: Front) -> Iterable[str]:
         yield from _indent(_api(front, way), 3)
         yield "		}"
     yield "		handle {"
-    yield f"			reverse_proxy {front.door} {{"
-    yield from _indent(_for_door(), 4)
+    yield f"			reverse_proxy {_doors(front)} {{"
+    yield from _indent(_for_door(front), 4)
     yield "				flush_interval -1"
     yield "			}"
     yield "		}"
@@ -90,7 +90,15 @@ def _matchers(front: Front) -> Iterable[str]:
         yield f"@bff_has_{_word(name)} vars_regexp {{http.reverse_proxy.header.{name}}} ."
 
 
-def _for_door() -> Iterable[str]:
+def _doors(front: Front) -> str:
+    return " ".join(map(str, front.doors))
+
+
+def _for_door(front: Front) -> Iterable[str]:
+    if len(front.doors) > 1:
+        yield "lb_try_duration 5s"
+        yield "lb_try_interval 100ms"
+        yield "fail_duration 1s"
     yield "header_up X-Forwarded-For {http.request.remote.host}"
     yield "header_up X-Forwarded-Proto {http.request.scheme}"
     yield "header_up X-Forwarded-Host {http.request.hostport}"
@@ -104,10 +112,10 @@ def _api(front: Front, way: Way) -> Iterable[str]:
     yield "request_body {"
     yield f"	max_size {way.route.limits.body_bytes}"
     yield "}"
-    yield f"reverse_proxy {front.door} {{"
+    yield f"reverse_proxy {_doors(front)} {{"
     yield "	method GET"
     yield f"	rewrite {front.endpoint}{CADDY.name}"
-    yield from _indent(_for_door())
+    yield from _indent(_for_door(front))
     yield f"	header_up {CADDY.method_header} {{http.request.method}}"
     yield f"	header_up {CADDY.target_header} {{http.request.orig_uri}}"
     yield f"	header_up {SECRET} {front.secret}"

@@ -23,6 +23,11 @@ _BEFORE, _ASK, _AFTER = "bff.before", "envoy.filters.http.ext_authz", "bff.after
 # browser's, and go before anybody could believe them (H5).
 _FRAMING = {"host", "content-length", "transfer-encoding", "connection", "upgrade", "x-forwarded-host", "forwarded"}
 _SENT = tuple(sorted(({name.decode() for name in JUDGED} - _FRAMING) | {"user-agent", ROUTE.lower()}))
+_OTHER_HOST = {
+    "name": "envoy.retry_host_predicates.previous_hosts",
+    "typed_config": {"@type": f"{_TYPE}.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
+}
+_LOOK = {"timeout": "1s", "interval": "0.5s", "unhealthy_threshold": 1, "healthy_threshold": 1, "tcp_health_check": {}}
 _REFUSAL = (
     "content-type", "cache-control", "set-cookie", "www-authenticate", "retry-after", "allow", "bff-error", "x-content-type-options",
     "referrer-policy", "cross-origin-resource-policy", "content-security-policy", "cross-origin-opener-policy", "strict-transport-security",
@@ -31,7 +36,7 @@ _REFUSAL = (
 
 def build_envoy(front: Front) -> str:
     listener = {"name": "bff", "address": _socket(front.listen), "filter_chains": [_chain(front)]}
-    clusters = [_cluster("bff_door", front.door), *(_api_cluster(way) for way in front.ways)]
+    clusters = [_cluster("bff_door", *front.doors), *(_api_cluster(way) for way in front.ways)]
     return build_yaml({"static_resources": {"listeners": [listener], "clusters": clusters}})
 
 
@@ -105,6 +110,8 @@ def _authorization(front: Front) -> dict[str, Any]:
         "http_service": {
             "server_uri": {"uri": f"http://{front.door}", "cluster": "bff_door", "timeout": "65s"},
             "path_prefix": f"{front.endpoint}{ENVOY.name}",
+            # An instance that restarts refuses connections, or ends one that was kept: the next is asked. Questions may be repeated.
+            "retry_policy": {"num_retries": 2, "retry_on": "connect-failure,reset"},
             "authorization_request": {"headers_to_add": [{"key": SECRET, "value": front.secret}]},
             "authorization_response": {
                 "allowed_upstream_headers": _exactly(name.lower() for name in front.answer_headers),
@@ -133,7 +140,13 @@ def _routes(front: Front) -> Iterable[dict[str, Any]]:
 
 def _to_door(match: dict[str, Any], **more: Any) -> dict[str, Any]:
     # The door has deadlines of its own; none here may cut a stream.
-    route = {"cluster": "bff_door", "timeout": "0s", "idle_timeout": "920s", **more}
+    again = {
+        "retry_on": "connect-failure,reset",
+        "num_retries": 2,
+        "retriable_request_headers": [{"name": ":method", "string_match": {"exact": "GET"}}],
+        "retry_host_predicate": [_OTHER_HOST],
+    }
+    route = {"cluster": "bff_door", "timeout": "0s", "idle_timeout": "920s", "retry_policy": again, **more}
     return {
         "match": match,
         "route": route,
@@ -196,11 +209,13 @@ def _socket(address: Address) -> dict[str, Any]:
     return {"socket_address": {"address": address.host, "port_value": address.port}}
 
 
-def _cluster(name: str, address: Address) -> dict[str, Any]:
-    endpoint = {"lb_endpoints": [{"endpoint": {"address": _socket(address)}}]}
+def _cluster(name: str, *addresses: Address) -> dict[str, Any]:
+    endpoint = {"lb_endpoints": [{"endpoint": {"address": _socket(address)}} for address in addresses]}
+    looks = {"health_checks": [_LOOK]} if len(addresses) > 1 else {}
     return {
         "name": name,
         "type": "STRICT_DNS",
+        **looks,
         "dns_lookup_family": "V4_PREFERRED",  # the default takes the IPv6 address alone where a name has both
         "connect_timeout": "5s",
         "circuit_breakers": {"thresholds": [{"max_connections": 8192, "max_pending_requests": 8192, "max_requests": 8192}]},

@@ -93,11 +93,12 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """One front proxy before one door. ``others`` are routes that pass through the door, each with the reason."""
+    """One front proxy before one door, or before those of several instances that share sessions. ``others`` are routes that pass
+    through the door, each with the reason."""
 
     origin: str
     listen: Address
-    door: Address
+    doors: tuple[Address, ...]
     prefix: str
     secret: str
     cookie: str
@@ -111,6 +112,10 @@ class Front:
     cache_s: int = 0
     cache_folder: str = "/run/bff-forward-auth"
     script: str = ""
+
+    @property
+    def door(self) -> Address:
+        return self.doors[0]
 
     @property
     def tls(self) -> bool:

@@ -40,6 +40,8 @@ PROGRAMS: Final[Mapping[str, Mapping[str, Part]]] = {
 CHECKS_NAMES_ALONE: Final = frozenset({"nginx", "haproxy"})
 """They compare a certificate with names, never with an address: an API named by its address could only be reached unchecked."""
 
+ASKS_ONE_ADDRESS: Final = frozenset({"traefik"})
+
 
 def build_part(front: Front, program: str, part: str = "") -> str:
     """The text of one part; "" is the main one."""

@@ -1,8 +1,9 @@
 -- Asks the bff about each request and remembers its answer for the rules that follow. The configuration that "bff front-proxy haproxy"
--- prints says where by BFF_DOOR, BFF_ENDPOINT, BFF_SECRET and BFF_ANSWER (names of headers), and refuses whatever was not answered with
+-- prints says where by BFF_QUESTIONS, BFF_DOOR, BFF_ENDPOINT, BFF_SECRET and BFF_ANSWER (names of headers), and refuses whatever was not answered with
 -- yes here, an error of this script included.
 
-local door, endpoint, secret = os.getenv("BFF_DOOR"), os.getenv("BFF_ENDPOINT"), os.getenv("BFF_SECRET")
+local questions, door = os.getenv("BFF_QUESTIONS"), os.getenv("BFF_DOOR")
+local endpoint, secret = os.getenv("BFF_ENDPOINT"), os.getenv("BFF_SECRET")
 local wanted = {}
 for name in os.getenv("BFF_ANSWER"):gmatch("%S+") do wanted[#wanted + 1] = name:lower() end
 
@@ -48,7 +49,7 @@ core.register_action("bff_ask", { "http-req" }, function(txn)
   headers["bff-forward-auth"] = { secret }
   headers["bff-route"] = { txn:get_var("txn.bff_route") }
   local client = core.httpclient()
-  local found = client:get({ url = "http://" .. door .. endpoint, headers = headers, timeout = 65000 })
+  local found = client:get({ url = "http://" .. door .. endpoint, headers = headers, timeout = 65000, dst = questions })
   if found == nil or found.status == nil or found.status == 0 then
     answer(txn, 503, { ["content-type"] = { [0] = "application/problem+json" }, ["cache-control"] = { [0] = "no-store" },
       ["bff-error"] = { [0] = "temporarily_unavailable" } }, silent)

@@ -39,6 +39,7 @@ def _lines(front: Front) -> Iterable[str]:
     yield "global"
     yield "  maxconn 8192"
     yield "  tune.bufsize 49152"
+    yield f"  setenv BFF_QUESTIONS {_questions(front)}"
     yield f"  setenv BFF_DOOR {front.door}"
     yield f"  setenv BFF_ENDPOINT {front.endpoint}{HAPROXY.name}"
     yield f"  setenv BFF_SECRET {front.secret}"
@@ -48,6 +49,7 @@ def _lines(front: Front) -> Iterable[str]:
     yield "defaults"
     yield "  mode http"
     yield "  retries 1"
+    yield "  option redispatch 1"
     yield "  timeout connect 5s"
     yield "  timeout client 60s"
     yield "  timeout server 65s"
@@ -79,12 +81,29 @@ def _lines(front: Front) -> Iterable[str]:
         yield f"  use_backend bff_api_{way.index} if {_matches(way)}"
     yield "  default_backend bff_door"
     yield ""
+    yield "# The script asks here: connections to the door are kept, and an instance that restarts is passed over."
+    yield "listen bff_questions"
+    yield f"  bind {_questions(front)}"
+    yield "  retry-on conn-failure empty-response"
+    yield from _servers(front)
+    yield ""
     yield "backend bff_door"
     yield "  timeout server 920s"
-    yield f"  server door {front.door}"
+    yield "  retry-on conn-failure empty-response"
+    yield "  http-request disable-l7-retry unless METH_GET"
+    yield from _servers(front)
     for way in front.ways:
         yield ""
         yield from _api(front, way)
+
+
+def _questions(front: Front) -> str:
+    return f"abns@bff-questions-{front.listen.port}"
+
+
+def _servers(front: Front) -> Iterable[str]:
+    for index, door in enumerate(front.doors):
+        yield f"  server door{index} {door}" + (" check inter 500ms fall 1 rise 1" if len(front.doors) > 1 else "")
 
 
 def _listen(front: Front) -> str:

@@ -62,7 +62,10 @@ def _http(front: Front) -> Iterable[str]:
     if any(way.cache_control for way in front.ways):
         yield 'map $upstream_http_vary $bff_vary { default "$upstream_http_vary, Cookie"; "" Cookie; }'
     yield ""
-    yield f"upstream bff_door {{ server {front.door}; keepalive 64; }}"
+    # An instance that restarts refuses connections: what may be repeated goes to the next one. Shut out for no longer than a second,
+    # so that never all of them are.
+    servers = " ".join(f"server {door} max_fails=1 fail_timeout=1s;" for door in front.doors)
+    yield f"upstream bff_door {{ {servers} keepalive 64; }}"
     for way in front.ways:
         yield f"upstream bff_api_{way.index} {{ server {way.server}; keepalive 64; }}"
         rest = f"bff_rest_{way.index}"
