@@ -1,6 +1,6 @@
-"""The plan becomes a worker: every collaborator is built here, once, and handed on by name. Nobody imports this but the root.
+"""The plan becomes a process's parts: every collaborator is built once, here or in bff.agency, and handed on by name.
 
-Construction does no I/O except reading the files that the plan names (keys, certificates).
+Nobody imports this but the root. Construction does no I/O except reading the files that the plan names (keys, certificates).
 """
 
 from __future__ import annotations
@@ -11,107 +11,91 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from quart import Quart
-
-from bff.agent.app import build_agent
 from bff.base.clock import Clock
 from bff.base.errors import ConfigError
 from bff.base.events import Probe
 from bff.forward_auth.answer import Rendering
 from bff.forward_auth.inquiry import ForwardAuth
-from bff.manage.app import build_management
-from bff.manage.readiness import Readiness
-from bff.manage.timed import TimedStore
-from bff.oauth.client import Wire
-from bff.oauth.directory import Directory
-from bff.oauth.flows import OAuthClient
 from bff.observe.access import AccessLog
 from bff.observe.audit import AuditTrail
 from bff.observe.logs import Logger
 from bff.observe.metrics import Metrics
 from bff.plan import Plan
+from bff.policy.handoff import Handoff
 from bff.policy.table import RouteTable
 from bff.proxy.gatekeeper import Gatekeeper
-from bff.proxy.handoff import Handoff
 from bff.proxy.house import DoorHouse
 from bff.proxy.upstream import UpstreamPool
-from bff.session.credentials import CredentialDesk
+from bff.session.desk_client import Connect, RemoteDesk
 from bff.session.keeper import Keeper
-from bff.session.pending import PendingCookies
 from bff.session.sealing import KeyRing
 from bff.session.signing import Signer
 from bff.session.store import open_store
 from bff.session.store.port import SessionStore
+from bff.session.store.timed import TimedStore
 from bff.tally import Tally
 
 FILES_RESERVED = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
-    """Everything one worker process owns. ``worker.py`` gives it a life and a death."""
+class Shared:
+    """What workers and the agent's process have in common. Each builds its own."""
 
     plan: Plan
     clock: Clock
     log: Logger
+    metrics: Metrics
+    probe: Probe
     ring: KeyRing
     store: SessionStore
-    wire: Wire
-    directory: Directory
-    client: OAuthClient
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Everything one worker process owns. ``worker.py`` gives it a life and a death."""
+
+    shared: Shared
     keeper: Keeper
-    desk: CredentialDesk
+    desk: RemoteDesk
     gatekeeper: Gatekeeper
     house: DoorHouse
     pool: UpstreamPool
-    agent: Quart
-    management: Quart
-    readiness: Readiness
     access: AccessLog
     tls: ssl.SSLContext | None
 
 
-def build_worker(plan: Plan, *, clock: Clock, log: Logger, write: Callable[[bytes], object], agent_socket: str) -> Worker:
-    """One worker's parts, wired together. ConfigError names the file and the key that cannot be used."""
+def build_shared(plan: Plan, *, clock: Clock, log: Logger, memory_file: Path) -> Shared:
+    """``memory_file`` is where the processes of an instance share sessions that nobody wants to keep (``memory:``).
+    ConfigError names the file and the key that cannot be used."""
     metrics = Metrics()
-    probe: Probe = AuditTrail(log=log, metrics=metrics)
-    ring = read_ring(plan)
-    store = TimedStore(open_store(plan.session.store.reveal(), clock=clock), observe=metrics.observe_store, monotonic=clock.monotonic)
-    wire = _build_wire(plan, clock)
-    directory = Directory(
-        issuer=plan.provider.issuer,
-        wire=wire,
-        clock=clock,
-        probe=probe,
-        danger_plain_http=plan.provider.danger_plain_http,
-    )
-    client = _build_client(plan, directory, wire, clock, probe)
-    keeper = Keeper(
-        store=store,
-        ring=ring,
+    store = open_store(plan.session.store.reveal(), clock=clock, memory_file=memory_file)
+    timed = TimedStore(store, observe=metrics.observe_store, monotonic=clock.monotonic)
+    return Shared(plan, clock, log, metrics, AuditTrail(log=log, metrics=metrics), read_ring(plan), timed)
+
+
+def build_keeper(shared: Shared, *, cached: int) -> Keeper:
+    plan = shared.plan
+    return Keeper(
+        store=shared.store,
+        ring=shared.ring,
         cookie=plan.cookie,
-        clock=clock,
+        clock=shared.clock,
         idle_s=plan.session.idle_s,
         max_s=plan.session.max_s,
         claims=plan.session.claims,
-        probe=probe,
-        cached=plan.session.cached,
+        probe=shared.probe,
+        cached=cached,
     )
-    desk = CredentialDesk(keeper=keeper, client=client, store=store, clock=clock, probe=probe, margin_s=plan.session.renew_margin_s)
-    handoff = Handoff(clock=clock)
-    agent = build_agent(
-        options=plan.agent,
-        client=client,
-        keeper=keeper,
-        desk=desk,
-        pending=PendingCookies(ring=ring, cookie=plan.cookie, clock=clock),
-        signer=Signer(ring, clock=clock),
-        handoff=handoff,
-        store=store,
-        clock=clock,
-        probe=probe,
-        pseudonym=ring.pseudonym,
-    )
+
+
+def build_worker(
+    shared: Shared, *, write: Callable[[bytes], object], agent_socket: str, notes: KeyRing, connect: Connect, secret: bytes
+) -> Worker:
+    """One worker's parts. ``notes`` signs what goes to the agent at ``agent_socket``; ``connect`` and ``secret`` reach its desk."""
+    plan, clock, ring = shared.plan, shared.clock, shared.ring
+    keeper = build_keeper(shared, cached=plan.session.cached)
+    desk = RemoteDesk(keeper=keeper, connect=connect, secret=secret, clock=clock, margin_s=plan.session.renew_margin_s)
     gatekeeper = Gatekeeper(
         table=build_table(plan),
         keeper=keeper,
@@ -119,61 +103,33 @@ def build_worker(plan: Plan, *, clock: Clock, log: Logger, write: Callable[[byte
         origin=plan.server.public_origin,
         cookie=plan.cookie,
         clock=clock,
-        probe=probe,
+        probe=shared.probe,
         pseudonym=ring.pseudonym,
     )
     pool = UpstreamPool(clock=clock, agent_socket=agent_socket)
     access = AccessLog(write=write, pseudonym=lambda key: ring.pseudonym("session", key.hex()))
-    tally = Tally(metrics=metrics, access=access if plan.server.log_access else None)
+    tally = Tally(metrics=shared.metrics, access=access if plan.server.log_access else None)
     house = DoorHouse(
         gatekeeper=gatekeeper,
         pool=pool,
-        handoff=handoff,
+        handoff=Handoff(signer=Signer(notes, clock=clock)),
         desk=desk,
         rules=plan.rules,
         options=replace(plan.door, connections=fit_connections(plan.door.connections, files=_files_allowed())),
         clock=clock,
         touch=keeper.touch,
         believes=keeper.believes,
+        hear=keeper.hear,
         sink=tally.take,
         asked=build_forward_auth(plan, ring) if plan.forward_auth.enabled else None,
     )
-    readiness = Readiness(keys_loaded=True, provider_known=lambda: directory.known is not None)
     tally.count_connections = lambda: (house.active, len(house.doors))
-    management = build_management(
-        keeper=keeper,
-        store=store,
-        metrics=metrics,
-        ring=ring,
-        readiness=readiness,
-        issuer=plan.provider.issuer,
-        revoke=desk.revoke_later,
-    )
-    return Worker(
-        plan=plan,
-        clock=clock,
-        log=log,
-        ring=ring,
-        store=store,
-        wire=wire,
-        directory=directory,
-        client=client,
-        keeper=keeper,
-        desk=desk,
-        gatekeeper=gatekeeper,
-        house=house,
-        pool=pool,
-        agent=agent,
-        management=management,
-        readiness=readiness,
-        access=access,
-        tls=build_tls(plan),
-    )
+    return Worker(shared, keeper, desk, gatekeeper, house, pool, access, build_tls(plan))
 
 
 def fit_connections(wanted: int, *, files: int) -> int:
-    """As many browser connections as leave files for upstreams, store and management: who comes too many is then told so, and
-    health still answers (F52). ``files`` is the limit of open files."""
+    """As many browser connections as leave files for upstreams and the store: who comes too many is then told so (F52).
+    ``files`` is the limit of open files."""
     return min(wanted, files - min(FILES_RESERVED, files // 2))
 
 
@@ -228,25 +184,3 @@ def _read(key: str, name: str) -> str:
         return Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{key}: cannot read {name} ({error}); fix: check the path and its permissions") from error
-
-
-def _build_wire(plan: Plan, clock: Clock) -> Wire:
-    provider = plan.provider
-    return Wire(ca_file=provider.ca_file, client_cert_file=provider.client_cert_file, client_key_file=provider.client_key_file, clock=clock)
-
-
-def _build_client(plan: Plan, directory: Directory, wire: Wire, clock: Clock, probe: Probe) -> OAuthClient:
-    provider = plan.provider
-    return OAuthClient(
-        issuer=provider.issuer,
-        identity=provider.identity,
-        rules=provider.rules,
-        directory=directory,
-        wire=wire,
-        clock=clock,
-        probe=probe,
-        use_par=provider.par,
-        resources=provider.resources,
-        own_resource=provider.own_resource,
-        userinfo=provider.userinfo,
-    )

@@ -1,15 +1,13 @@
 """The supervisor's process: ``python -m bff.supervised PLAN_FD DOOR_FD MANAGE_FD [CONFIG]``. Started by ``bff serve`` alone.
 
-Order matters: the metrics directory is named before prometheus-client is imported, everything heavy is imported before the first fork, so
-that workers share those pages and a restart takes milliseconds.
+Order matters: the metrics directory is named before prometheus-client is imported, and all that a worker needs is imported before the
+first fork, so that workers share those pages and a restart takes milliseconds. The agent's process imports its own part after the fork.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import gc
 import json
 import os
 import resource
@@ -66,39 +64,59 @@ def _leave_out_pretty_printers() -> None:
 
 
 def _supervise(box: PlanBox, door: socket.socket, manage: socket.socket, folder: Path, config: str) -> int:
+    from bff.base.clock import SystemClock
     from bff.observe.logs import configure_logs
+    from bff.process import Instance, name_process, settle_memory
     from bff.worker import run_worker
 
+    name_process("bff")
     server = box.read().server
     log = configure_logs(format=server.log_format, level=server.log_level)
+    instance, clock = Instance.create(folder), SystemClock()
+
+    def serve_browsers(lifeline: int) -> int:
+        name_process("bff-worker")
+        manage.close()
+        return run_child(run_worker(box, instance, door=door, lifeline=lifeline, clock=clock))
+
+    def serve_as_agent(lifeline: int) -> int:
+        name_process("bff-agent")
+        door.close()
+        instance.let_go()
+        # Imported here and not before the fork: what the agent is made of weighs on no worker.
+        from bff.agency import run_agency
+
+        return run_child(run_agency(box, instance, manage=manage, lifeline=lifeline, clock=clock))
 
     def work(slot: int, lifeline: int) -> int:
-        return run_child(run_worker(box, door, manage, folder=folder / f"worker-{slot}", lifeline=lifeline))
+        return serve_browsers(lifeline) if slot < server.workers else serve_as_agent(lifeline)
 
     def say(event: str, fields: Mapping[str, object]) -> None:
-        log.info(event, **fields)
+        role = "worker" if fields.get("worker", 0) in range(server.workers) else "agent"
+        log.info(event, role=role, **fields)
         if event == "worker_ended":
             forget_worker(int(str(fields["pid"])), folder / "metrics")
 
+    def let_go() -> None:
+        door.close()
+        instance.let_go()
+
     supervisor = Supervisor(
         work=work,
-        workers=server.workers,
+        workers=server.workers + agents_for(server.workers),
         grace_s=server.drain_delay_s + server.grace_s,
         reload=lambda: _reread(box, config, log),
         say=say,
-        let_go=door.close,
+        let_go=let_go,
         notify=lambda state: notify_systemd(state, os.environ),
     )
-    _settle_memory()
+    settle_memory()
     return supervisor.run()
 
 
-def _settle_memory() -> None:
-    """Give back what importing left behind, before every fork copies it: 2 of a worker's 60 MiB."""
-    gc.collect()
-    gc.freeze()
-    with contextlib.suppress(OSError, AttributeError):  # not every C library has it
-        ctypes.CDLL(None).malloc_trim(0)
+def agents_for(workers: int) -> int:
+    """How many agent processes serve so many workers. They see sign-ins and renewals, not calls: one does for eight."""
+    return 1 + (workers - 1) // 8
 
 
 def _reread(box: PlanBox, config: str, log: Logger) -> bool:

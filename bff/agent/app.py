@@ -1,7 +1,7 @@
 """The agent's Quart app. It is served on a private socket behind the door and believes nothing but the door's verdict.
 
-Which handler runs, for which session, with which cookies and query: all of it comes from the ``Admitted`` that the door
-left at the handoff, never from the bytes that Quart parsed again. Two parsers that see two requests are how the worst
+Which handler runs, for which session, with which cookies and query: all of it comes from the verdict that the door
+signed (bff.policy.handoff), never from the bytes that Quart parsed again. Two parsers that see two requests are how the worst
 advisories of this field came to be; here the second one decides nothing.
 """
 
@@ -25,12 +25,13 @@ from bff.agent.login import login
 from bff.agent.logout import logout
 from bff.agent.notices import retry_after
 from bff.agent.options import AgentOptions
-from bff.agent.parts import Handler, Handoff, Parts
+from bff.agent.parts import Handler, Parts, Verdicts
 from bff.agent.rates import RateGate
 from bff.agent.user import end_sessions, sessions, user
 from bff.base.clock import Clock
 from bff.base.errors import BffError
 from bff.base.events import Probe, no_probe
+from bff.policy.handoff import HANDOFF_HEADER
 from bff.policy.verdict import Admitted
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from bff.session.signing import Signer
     from bff.session.store.port import SessionStore
 
-HANDOFF_FIELD = "bff-handoff"
+HANDOFF_FIELD = HANDOFF_HEADER.decode()
 _PARTS = "bff.parts"
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
@@ -67,7 +68,7 @@ def build_agent(
     desk: CredentialDesk,
     pending: PendingCookies,
     signer: Signer,
-    handoff: Handoff,
+    verdicts: Verdicts,
     store: SessionStore,
     clock: Clock,
     probe: Probe = no_probe,
@@ -96,7 +97,7 @@ def build_agent(
     # A slash fix-up would make a Location out of a request path (R3): the door's path is canonical as it is.
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
-    _add_routes(app, parts, handoff)
+    _add_routes(app, parts, verdicts)
     _add_failures(app, parts)
     app.extensions[_PARTS] = parts
     return app
@@ -108,13 +109,14 @@ def adopt(app: Quart, options: AgentOptions) -> None:
     parts.options = replace(parts.options, acr_values=options.acr_values, claims=options.claims)
 
 
-def _add_routes(app: Quart, parts: Parts, handoff: Handoff) -> None:
+def _add_routes(app: Quart, parts: Parts, verdicts: Verdicts) -> None:
     @app.before_request
     async def take_verdict() -> Response | None:
-        admitted = handoff.take(request.headers.get(HANDOFF_FIELD, ""))
-        if admitted is None:
+        handed = verdicts.read(request.headers.get(HANDOFF_FIELD, ""))
+        if handed is None:
             return protect(json_answer({"code": "not_from_the_door"}, 403), parts.options)
-        g.admitted = admitted
+        g.admitted = handed.admitted
+        g.admitted = await verdicts.seat(handed)
         return None
 
     async def answer(path: str) -> Response:

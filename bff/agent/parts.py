@@ -14,6 +14,7 @@ from bff.agent.options import AgentOptions
 from bff.agent.rates import RateGate
 from bff.base.clock import Clock
 from bff.base.events import Event, EventKind, Probe
+from bff.policy.handoff import Handed
 from bff.policy.verdict import Admitted
 from bff.session.model import Session
 
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
     from bff.session.store.port import SessionStore
 
 
-class Handoff(Protocol):
-    """Where the door left its verdict: ``take`` gives each one up once, and only in the process that left it."""
+class Verdicts(Protocol):
+    """Where the door's verdicts arrive: bff.agent.reception.Reception."""
 
-    def take(self, token: str) -> Admitted | None: ...
+    def read(self, note: str) -> Handed | None: ...
+    async def seat(self, handed: Handed) -> Admitted: ...
 
 
 @dataclass(slots=True)

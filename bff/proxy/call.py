@@ -51,6 +51,7 @@ class Call:
     seated = False
     retried = False
     renewed = False
+    heard = False
     stopped = False
     closing = False
     stream = False

@@ -8,6 +8,9 @@ those of bff.proxy.call.
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from typing import Any
+
 from bff.base.errors import UpstreamProtocol
 from bff.policy.facts import Facts
 from bff.policy.verdict import Admitted, Refusal, Verdict
@@ -216,6 +219,9 @@ class Exchange(Call):
 
     def _on_head(self, block: bytes, head: ResponseHead, rest: bytes) -> None:
         admitted = self.whole()
+        if admitted.target is None and not self.heard and _changes_sessions(admitted.facts, head):
+            self._wait_for(self._hear(block, head, rest))
+            return
         if head.status == 401 and admitted.credential is not None and not self._on_challenge(block, head, rest):
             return
         if self.upload is not None and head.status >= 300:
@@ -240,15 +246,25 @@ class Exchange(Call):
             return False
         if meaning is Meaning.RENEW and self.plan.replayable and not self.renewed and self.plan.live is not None:
             self.renewed = True
-            self.stage = WAIT
-            if self.connection is not None:
-                self.connection.pause_reading()
-            self._spawn(renew(self, block, head, rest))
+            self._wait_for(renew(self, block, head, rest))
             return False
         return True
 
+    def _wait_for(self, work: Coroutine[Any, Any, None]) -> None:
+        """Hold the answer back while ``work`` decides what becomes of it."""
+        self.stage = WAIT
+        if self.connection is not None:
+            self.connection.pause_reading()
+        self._spawn(work)
+
+    async def _hear(self, block: bytes, head: ResponseHead, rest: bytes) -> None:
+        """The agent has begun or ended sessions: know of it before the browser does, or its next request would meet the old state."""
+        self.heard = True
+        await self.door.house.hear(self.whole().live)
+        self.resume_original(block, head, rest)
+
     def resume_original(self, block: bytes, head: ResponseHead, rest: bytes) -> None:
-        """The renewal came to nothing: the upstream's own 401 is the answer."""
+        """The upstream's own answer stands; it goes on from where it was held back."""
         self.task = None
         self.stage = HEAD
         if self.connection is not None:
@@ -319,9 +335,11 @@ class Exchange(Call):
         """The upstream connection is gone."""
         connection, self.connection = self.connection, None
         if self.stage == HEAD:
-            unheard = connection is not None and connection.reused and not self.pending and not self.interim
+            may_be_stale = connection is not None and (connection.reused or self.whole().target is None)
+            unheard = may_be_stale and not self.pending and not self.interim
             if unheard and self.plan.replayable and not self.retried:
-                self.retried = True  # it rested too long and died: nothing was answered, once more on a fresh one (BODY-6)
+                # It rested too long and died, or the agent was restarted: nothing was answered, once more on a fresh one (BODY-6).
+                self.retried = True
                 self.stage = WAIT
                 self.plan = self.door.house.plan(self.whole(), self.door.edge)
                 self._spawn(self._connect())
@@ -334,6 +352,11 @@ class Exchange(Call):
                 self._finish(keep_alive=self._keeps())
             else:
                 self.cut()
+
+
+def _changes_sessions(facts: Facts, head: ResponseHead) -> bool:
+    """Whether an answer of the agent's may come of a change: a sign-in, a sign-out, ends from elsewhere."""
+    return facts.method not in ("GET", "HEAD") or any(name.lower() == b"set-cookie" for name, _ in head.headers)
 
 
 def _has_bare_line_feed(pending: bytes, new: int) -> bool:

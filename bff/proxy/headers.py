@@ -14,13 +14,12 @@ from typing import Final
 
 from bff.base.errors import UpstreamProtocol
 from bff.policy.facts import Facts, Header
+from bff.policy.handoff import HANDOFF_HEADER
 from bff.policy.routes import Admission, Route
 from bff.policy.verdict import Admitted
 from bff.proxy.lines import HOP_BY_HOP, may_pass, read_names
 from bff.proxy.location import map_location
 from bff.proxy.response import ResponseHead
-
-HANDOFF_HEADER: Final = b"bff-handoff"
 
 _LENGTH_EXPECTED: Final = frozenset({"POST", "PUT", "PATCH"})
 
@@ -98,12 +97,9 @@ def outbound_head(admitted: Admitted, *, rules: HeaderRules, websocket_key: byte
 
 
 def agent_head(admitted: Admitted, *, handoff: str) -> bytes:
-    """The same for the agent: the browser's Host and cookies stay, and the token under which the verdict is deposited is added."""
+    """The same for the agent: the browser's Host stays, and ``handoff`` is the note with the verdict, cookies and all."""
     facts = admitted.facts
-    cookies = [value for name, value in facts.headers if name.lower() == b"cookie"]
     lines = [f"{facts.method} {facts.target} HTTP/1.1".encode("ascii"), b"Host: " + facts.host.encode("ascii"), *_passing(facts)]
-    if cookies:
-        lines.append(b"Cookie: " + b"; ".join(cookies))
     lines.append(HANDOFF_HEADER + b": " + handoff.encode("ascii"))
     return b"\r\n".join(lines) + b"\r\n" + _request_framing(facts)
 

@@ -7,12 +7,13 @@ import base64
 import logging
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from bff.base.clock import Clock
 from bff.policy.facts import Facts
+from bff.policy.handoff import Handoff
 from bff.policy.routes import Route, Upstream
 from bff.policy.target import aim
 from bff.policy.verdict import Admitted, Refusal, Verdict
@@ -20,7 +21,6 @@ from bff.proxy.answer import refusal_bytes
 from bff.proxy.door import Door
 from bff.proxy.drain import end_what_may
 from bff.proxy.edge import Edge, Network
-from bff.proxy.handoff import Handoff
 from bff.proxy.head import HeadReader
 from bff.proxy.headers import HeaderRules, agent_head, outbound_head
 from bff.proxy.lane import AccessRecord, Glimpse, Lane, Seat
@@ -95,6 +95,10 @@ def no_sink(records: Sequence[AccessRecord], lanes: Sequence[Lane] | None) -> No
     """For those who count nothing."""
 
 
+async def nothing_to_hear(live: Live | None) -> None:
+    """For those whose agent changes nothing elsewhere."""
+
+
 def always(live: Live) -> bool:
     """For those whose sessions end only here."""
     return True
@@ -105,7 +109,8 @@ class DoorHouse:
 
     ``believes`` says whether a session in memory may still be believed (the store would have told of its end). The tick
     drops the plans of those that may not be, so that their next request asks the gatekeeper, which asks the store (F36).
-    ``touch`` is called with a Live on each use of an activity route.
+    ``touch`` is called with a Live on each use of an activity route. ``hear`` is awaited after an answer of the agent's that may
+    have changed sessions, before the browser sees it: once it knows, so do we.
     """
 
     def __init__(
@@ -121,6 +126,7 @@ class DoorHouse:
         csrf_header: str = "x-csrf",
         touch: Callable[[Live], None] = lambda live: None,
         believes: Callable[[Live], bool] = always,
+        hear: Callable[[Live | None], Awaitable[None]] = nothing_to_hear,
         sink: Sink = no_sink,
         asked: Asked | None = None,
     ) -> None:
@@ -149,6 +155,7 @@ class DoorHouse:
         self.lanes: dict[str, Lane] = {}
         self.refused_unread: dict[str, int] = {}
         self.asked = asked
+        self.hear = hear
         self._touch = touch
         self._believes = believes
         self._sink = sink
@@ -255,7 +262,7 @@ class DoorHouse:
         facts, target = admitted.facts, admitted.target
         key = b""
         if target is None:
-            head = agent_head(admitted, handoff=self.handoff.deposit(admitted))
+            head = agent_head(admitted, handoff=self.handoff.write(admitted))
         else:
             key = base64.b64encode(os.urandom(16)) if facts.websocket else b""
             head = outbound_head(admitted, rules=self.rules, websocket_key=key)

@@ -11,7 +11,7 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Literal, Protocol
+from typing import Protocol
 
 from bff.base.clock import Clock
 from bff.base.errors import (
@@ -32,12 +32,10 @@ from bff.session.backoff import Backoff, Breaker, still_failing
 from bff.session.client_tokens import ClientTokens, ClientTokenSource
 from bff.session.keeper import Keeper
 from bff.session.lease import Lease, Pause, Turns
-from bff.session.model import Credential, EndReason, Live, Session
-from bff.session.renewal import Renewal, Superseded, build_credential, fresh_until
+from bff.session.model import Credential, EndReason, Live, Session, TokenKind
+from bff.session.renewal import Renewal, Superseded, build_credential, find_credential, fresh_until
 from bff.session.revocation import Revocations, TokenRevoker
 from bff.session.store.port import SessionStore
-
-TokenKind = Literal["user", "client", "user_or_client", "user_or_none", "none"]
 
 LEASE_S = 20.0
 POLL_FIRST_S = 0.02
@@ -121,11 +119,7 @@ class CredentialDesk:
             return Credential(b"", float("inf"))
         if session is None or token == "client":  # noqa: S105
             return None if token == "user" else self._clients.at_hand(audience, scopes)  # noqa: S105
-        grant = session.grants.get(audience)
-        if grant is None:
-            return None
-        until = fresh_until(session, grant, margin_s=self._margin_s)
-        return build_credential(grant, audience, until=until) if self._clock.now() < until else None
+        return find_credential(session, audience, now=self._clock.now(), margin_s=self._margin_s)
 
     async def issue(self, live: Live | None, *, token: TokenKind, audience: str, scopes: frozenset[str] = frozenset()) -> Credential:
         """A credential for one call: fresh; or the old one while it lives, when the provider cannot be asked.

@@ -105,7 +105,7 @@ class Keeper:
         ends_at = now + longest_s
         ticket = build_ticket(ends_at if identity.session_expires_at is None else min(ends_at, identity.session_expires_at))
         session = build_session(ticket, identity, tokens, scopes=scopes, claims=self.allowed(identity.claims), now=now)
-        live = self._new_live(ticket, session, seen_at=now, checked_at=asked_at)
+        live = self._new_live(ticket.key, ticket.half, session, seen_at=now, checked_at=asked_at)
         await self._store.insert(seal_record(session, half=ticket.half, ring=self._ring, seen_at=now))
         value = seal_ticket(ticket, ring=self._ring, cookie=self._cookie)
         self._shelf.put(value, live)
@@ -134,6 +134,30 @@ class Keeper:
         """
         live = self.recall(cookie_value)
         return live if live is not None else await self._finding.join(cookie_value, lambda: self._load(cookie_value))
+
+    async def hold(self, key: bytes, half: bytes) -> Live:
+        """The session that another process of this instance holds under ``key``, for as long as the caller holds it.
+        SessionGone, StoreUnavailable."""
+        known = self._shelf.find_key(key)
+        if known is not None and known.session is not None and self.believes(known):
+            return known
+        row, asked_at = await self._reads.get(key)
+        live = self._shelf.find_key(key)
+        if live is None and row is not None and (session := self._open(row, half)) is not None:
+            live = self._new_live(key, half, session, seen_at=row.seen_at, checked_at=float("-inf"))
+            self._shelf.know(live)
+        if live is None or not await self._agree(live, row, asked_at):
+            raise SessionGone("ended or unreadable")
+        return live
+
+    async def hear(self, live: Live | None = None) -> None:
+        """Take in now what the store has to tell, instead of within a quarter second: the agent, another process, has changed
+        something. A store that is silent makes us doubt what we know, ``live`` first of all. Raises nothing of ours."""
+        try:
+            await self._rounds.hear()
+        except StoreUnavailable:
+            if live is not None:
+                live.checked_at = float("-inf")
 
     async def update(self, live: Live, change: Callable[[Session], Session]) -> Session:
         """Apply ``change`` to the newest version and store it (compare and set; read again and apply again when another
@@ -277,21 +301,24 @@ class Keeper:
         return (ticket, newest) if self._clock.now() < ticket.expires_at else None
 
     def _build_live(self, ticket: Ticket, row: Row | None) -> Live | None:
-        if row is None:
+        session = None if row is None else self._open(row, ticket.half)
+        if row is None or session is None:
             return None
+        return self._new_live(ticket.key, ticket.half, session, seen_at=row.seen_at, checked_at=float("-inf"))
+
+    def _open(self, row: Row, half: bytes) -> Session | None:
         try:
-            session = open_record(row, half=ticket.half, ring=self._ring)
+            return open_record(row, half=half, ring=self._ring)
         except SealBroken:
             return None
-        return self._new_live(ticket, session, seen_at=row.seen_at, checked_at=float("-inf"))
 
-    def _new_live(self, ticket: Ticket, session: Session, *, seen_at: float, checked_at: float) -> Live:
+    def _new_live(self, key: bytes, half: bytes, session: Session, *, seen_at: float, checked_at: float) -> Live:
         return Live(
             session,
             seen_at=seen_at,
             idle_s=self._idle_s,
-            key=ticket.key,
-            half=ticket.half,
+            key=key,
+            half=half,
             checked_at=checked_at,
             known_at=self._clock.monotonic(),
             stored_seen_at=seen_at,

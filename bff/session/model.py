@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 from bff.base.secret import Secret
+
+TokenKind = Literal["user", "client", "user_or_client", "user_or_none", "none"]
+"""What goes out with a call: the session's token, the client's own, or none."""
 
 
 @dataclass(frozen=True, slots=True)

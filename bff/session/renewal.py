@@ -88,6 +88,15 @@ def fresh_until(session: Session, grant: Grant, *, margin_s: float) -> float:
     return grant.expires_at - max(0.0, min(margin_s * spread, life_s / 2))
 
 
+def find_credential(session: Session, audience: str, *, now: float, margin_s: float) -> Credential | None:
+    """The fresh credential that a session holds for an audience, if it holds one."""
+    grant = session.grants.get(audience)
+    if grant is None:
+        return None
+    until = fresh_until(session, grant, margin_s=margin_s)
+    return build_credential(grant, audience, until=until) if now < until else None
+
+
 def build_credential(grant: Grant, audience: str, *, until: float) -> Credential:
     """RFC 6750 §2.1. DPoP and others announce themselves by token_type; "bearer" in any spelling is Bearer (TOKEN-1)."""
     scheme = "Bearer" if grant.token_type.lower() == "bearer" else grant.token_type

@@ -57,6 +57,7 @@ class Rounds:
         self._trusted_from = float("inf")
         self._noticed_at = self._purged_at = clock.monotonic()
         self._failing = False
+        self._asking = asyncio.Lock()
 
     def vouches(self, live: Live, now: float) -> bool:
         """Whether the store would have told of a change to it: it was read after we began to listen, and we still hear."""
@@ -99,7 +100,20 @@ class Rounds:
             if live.seen_at == seen_at:
                 self.dirty.pop(live.key, None)
 
+    async def hear(self) -> None:
+        """What the store has to tell, now: one question at a time, begun after this call. StoreUnavailable: nothing is vouched for."""
+        async with self._asking:
+            try:
+                await self._ask()
+            except StoreUnavailable:
+                self._heard_at = float("-inf")
+                raise
+
     async def _listen(self) -> None:
+        async with self._asking:
+            await self._ask()
+
+    async def _ask(self) -> None:
         asked_at = self._clock.monotonic()
         changes = await self._store.changes(self._cursor)
         first, self._cursor = self._cursor == 0, changes.cursor

@@ -33,6 +33,10 @@ class Shelf:
         self._lives[live.key] = live
         self._place(cookie_value, live)
 
+    def know(self, live: Live) -> None:
+        """Known by its key alone, for as long as somebody holds it."""
+        self._lives[live.key] = live
+
     def find_key(self, key: bytes) -> Live | None:
         return self._lives.get(key)
 

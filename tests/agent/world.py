@@ -18,6 +18,7 @@ from bff.base.events import Event
 from bff.base.secret import Secret
 from bff.oauth.types import Identity, LogoutNotice, PendingLogin, Provider, TokenSet
 from bff.policy.facts import Facts, Header
+from bff.policy.handoff import Handed
 from bff.policy.routes import Route
 from bff.policy.verdict import Admitted
 from bff.session.model import EndReason, Grant, Live, Session
@@ -222,12 +223,16 @@ class FakeDesk:
         self.revoked.append(session)
 
 
-class FakeHandoff:
+class FakeReception:
     def __init__(self) -> None:
         self.kept: dict[str, Admitted] = {}
 
-    def take(self, token: str) -> Admitted | None:
-        return self.kept.pop(token, None)
+    def read(self, note: str) -> Handed | None:
+        admitted = self.kept.pop(note, None)
+        return None if admitted is None else Handed(admitted, b"", 0.0)
+
+    async def seat(self, handed: Handed) -> Admitted:
+        return handed.admitted
 
 
 @dataclass
@@ -239,7 +244,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.client, self.keeper = FakeClient(self.clock), FakeKeeper(self.clock)
-        self.desk, self.pending, self.store, self.handoff = FakeDesk(), FakePending(), FakeStore(), FakeHandoff()
+        self.desk, self.pending, self.store, self.handoff = FakeDesk(), FakePending(), FakeStore(), FakeReception()
         self.numbers = itertools.count()
         self.events: list[Event] = []
         self.cookies: dict[str, str] = {}
@@ -251,7 +256,7 @@ class World:
             desk=self.desk,
             pending=self.pending,
             signer=FakeSigner(),
-            handoff=self.handoff,
+            verdicts=self.handoff,
             store=self.store,
             clock=self.clock,
             probe=self.events.append,

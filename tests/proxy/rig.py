@@ -11,15 +11,18 @@ from typing import Any
 
 from bff.base.clock import FakeClock
 from bff.policy.facts import Facts
+from bff.policy.handoff import Handoff
 from bff.policy.routes import METHODS, Admission, Limits, Route, Upstream
 from bff.policy.verdict import Admitted, Refusal, Target, Verdict
-from bff.proxy.handoff import Handoff
 from bff.proxy.headers import HeaderRules
 from bff.proxy.house import DoorHouse, DoorOptions
 from bff.proxy.upstream import UpstreamPool
 from bff.session.model import Credential, Live, Session
+from bff.session.sealing import KeyRing
+from bff.session.signing import Signer
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+AGENT_ROUTE = Route("bff.user", "/bff/user", Admission.API, METHODS, exact=True)
 GET = b"GET /api/x HTTP/1.1\r\nHost: a.test\r\n\r\n"
 
 
@@ -371,7 +374,7 @@ async def open_rig(
         guard.credential = Credential(b"Bearer token-1", clock.now() + 600)
     records: list[Any] = []
     touched: list[Live] = []
-    handoff = Handoff(clock=clock)
+    handoff = Handoff(signer=Signer(KeyRing.generate(), clock=clock), routes={AGENT_ROUTE.name: AGENT_ROUTE})
     the_pool = UpstreamPool(clock=clock, **(pool or {}))
     desk = Desk()
     house = DoorHouse(

@@ -12,7 +12,7 @@ import trustme
 from bff.policy.routes import Limits
 from bff.policy.verdict import Refusal
 from bff.proxy.house import MAX_LINGERING_REFUSED
-from tests.proxy.rig import GET, OK, Peer, always_ok, answering, eventually, field_of, open_rig, turns
+from tests.proxy.rig import AGENT_ROUTE, GET, OK, Peer, always_ok, answering, eventually, field_of, open_rig, turns
 
 
 @pytest.mark.row("D9", "BODY-5")
@@ -269,15 +269,14 @@ async def test_a_request_that_cannot_be_repeated_avoids_a_connection_that_rested
         assert len(rig.upstream.peers) == 2
 
 
-async def test_the_agent_gets_the_browsers_cookies_and_a_token_for_the_verdict(tmp_path: Path) -> None:
+async def test_the_agent_gets_the_verdict_in_a_note_cookies_and_session_included(tmp_path: Path) -> None:
     taken = []
 
     async def agent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = Peer(reader, writer)
         head = await peer.head()
         taken.append(head)
-        admitted = rig.handoff.take(field_of(head, b"bff-handoff").decode())
-        taken.append(admitted)
+        taken.append(rig.handoff.read(field_of(head, b"bff-handoff").decode()))
         await peer.send(b"HTTP/1.1 200 OK\r\nSet-Cookie: __Host-Http-bff=v; Secure\r\nContent-Length: 2\r\n\r\nok")
         writer.close()
 
@@ -285,18 +284,18 @@ async def test_the_agent_gets_the_browsers_cookies_and_a_token_for_the_verdict(t
     server = await asyncio.start_unix_server(agent, path)
     async with open_rig(pool={"agent_socket": path}, live=True) as rig:
         rig.guard.upstream = None
-        from dataclasses import replace
-
-        rig.guard.route = replace(rig.guard.route, upstream=None)
+        rig.guard.route = AGENT_ROUTE
         for _ in range(2):
             status, head, body = await rig.ask(
                 b"GET /bff/user HTTP/1.1\r\nHost: a.test\r\nCookie: __Host-Http-bff=t\r\nbff-handoff: forged\r\n\r\n"
             )
             assert (status, body) == (200, b"ok")
             assert b"Set-Cookie: __Host-Http-bff=v" in head
-        assert taken[1].live is rig.guard.live
+        assert taken[1].admitted.route is AGENT_ROUTE
+        assert taken[1].admitted.facts.cookies == (("__Host-Http-bff", "t"),)
+        assert taken[1].key == rig.guard.live.key
         assert taken[0].count(b"bff-handoff") == 1
-        assert b"Cookie: __Host-Http-bff=t" in taken[0]
+        assert b"Cookie" not in taken[0]
         assert field_of(taken[0], b"bff-handoff") != field_of(taken[2], b"bff-handoff")
         assert len(rig.guard.asked) == 2
     server.close()

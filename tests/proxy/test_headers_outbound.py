@@ -155,7 +155,7 @@ def test_the_upstream_handshake_is_our_own() -> None:
     assert values(block, "cookie") == values(block, "origin") == []
 
 
-def test_the_agent_sees_host_cookies_and_the_handoff_but_no_identity() -> None:
+def test_the_agent_sees_the_host_and_the_note_but_neither_cookies_nor_identity() -> None:
     facts = accepted(
         head(b"Cookie: __Host-Http-bff=s", b"Cookie: a=b", b"X-User: admin", b"bff-handoff: forged", b"Accept: */*", b"Content-Length: 4",
              start=b"POST /bff/logout?x=1 HTTP/1.1")
@@ -163,7 +163,7 @@ def test_the_agent_sees_host_cookies_and_the_handoff_but_no_identity() -> None:
     block = agent_head(admitted(facts, target=None, credential=None), handoff="token")
     assert block.startswith(b"POST /bff/logout?x=1 HTTP/1.1\r\n")
     assert fields(block) == [
-        ("host", "a.test"), ("accept", "*/*"), ("cookie", "__Host-Http-bff=s; a=b"), ("bff-handoff", "token"), ("content-length", "4"),
+        ("host", "a.test"), ("accept", "*/*"), ("bff-handoff", "token"), ("content-length", "4"),
     ]  # fmt: skip
     with pytest.raises(ValueError, match="target"):
         outbound_head(admitted(facts, target=None), rules=RULES)

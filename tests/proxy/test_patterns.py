@@ -10,14 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bff.policy.facts import Facts
+from bff.policy.handoff import Handoff
 from bff.policy.verdict import Admitted, Refusal
 from bff.proxy.edge import Edge
-from bff.proxy.handoff import Handoff
 from bff.proxy.head import read_facts
 from bff.proxy.headers import HeaderRules, outbound_head
 from bff.proxy.house import DoorHouse, DoorOptions
 from bff.proxy.upstream import UpstreamPool
 from bff.session.model import Credential, Live
+from bff.session.sealing import KeyRing
+from bff.session.signing import Signer
 from tests.proxy.gate import NAME, ORIGIN, World
 from tests.proxy.rig import answering, build_session, eventually, field_of, open_rig
 
@@ -55,7 +57,7 @@ def build_house(world: World, clock: Any) -> DoorHouse:
     return DoorHouse(
         gatekeeper=world.gatekeeper,
         pool=UpstreamPool(clock=clock),
-        handoff=Handoff(clock=clock),
+        handoff=Handoff(signer=Signer(KeyRing.generate(), clock=clock)),
         desk=None,  # type: ignore[arg-type]
         rules=RULES,
         options=DoorOptions(hosts=HOSTS),

@@ -15,16 +15,17 @@ __all__ = ["Changes", "MemoryStore", "Row", "SessionStore", "SqliteStore", "open
 _EXTRAS = {"redis": "redis", "rediss": "redis", "valkey": "redis", "valkeys": "redis", "postgresql": "postgres", "postgres": "postgres"}
 
 
-def open_store(url: str, *, clock: Clock) -> SessionStore:
+def open_store(url: str, *, clock: Clock, memory_file: Path | None = None) -> SessionStore:
     """The store that ``url`` names: ``memory:``, ``sqlite:///absolute/path`` or ``sqlite:relative/path``.
 
+    ``memory_file`` is where several processes share what ``memory:`` means for one: sessions that end with them.
     Nothing is opened before the first call, so it may be built before a fork. ConfigError.
     """
     scheme, colon, rest = url.partition(":")
     if not colon:
         raise ConfigError(f"session.store is not a URL: {_shown(url)}. Use memory: or sqlite:///path/to/sessions.db")
     if scheme == "memory" and not rest:
-        return MemoryStore(clock=clock)
+        return MemoryStore(clock=clock) if memory_file is None else SqliteStore(memory_file, clock=clock, durable=False)
     if scheme == "sqlite":
         return SqliteStore(_sqlite_path(rest), clock=clock)
     if scheme in _EXTRAS:

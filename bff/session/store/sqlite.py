@@ -38,11 +38,15 @@ _COLUMNS = "s.key, s.version, s.sealed, s.created_at, s.seen_at, s.expires_at, (
 
 
 class SqliteStore:
-    """One file, opened at first use. Every sqlite3 or file error is StoreUnavailable, and the next call tries again."""
+    """One file, opened at first use. Every sqlite3 or file error is StoreUnavailable, and the next call tries again.
 
-    def __init__(self, path: Path, *, clock: Clock) -> None:
+    Without ``durable`` nothing waits for the disk: for sessions that need not outlive the machine.
+    """
+
+    def __init__(self, path: Path, *, clock: Clock, durable: bool = True) -> None:
         self._path = path
         self._clock = clock
+        self._durable = durable
         self._mark = Mark(path.with_name(path.name + ".mark"))
         self._reader: sqlite3.Connection | None = None
         self._written: sqlite3.Connection | None = None
@@ -203,7 +207,7 @@ class SqliteStore:
             self._writer.start()
         with _translated():
             async with asyncio.timeout(WRITE_DEADLINE_S):
-                return await self._writer.run(work, durable=durable)
+                return await self._writer.run(work, durable=durable and self._durable)
 
     def _reading(self) -> sqlite3.Connection:
         """The loop's connection; every quarter of a second it makes sure that the path still means this file."""

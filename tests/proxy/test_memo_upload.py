@@ -1,4 +1,4 @@
-"""The small parts: one-use deposits, bounded memory, bodies counted."""
+"""The small parts: bounded memory, bodies counted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from bff.policy.routes import METHODS, Admission, Route, Upstream
 from bff.policy.verdict import Admitted, Target
 from bff.proxy.edge import Edge
 from bff.proxy.framing import FramingError, chunk
-from bff.proxy.handoff import Handoff
 from bff.proxy.lane import LATENCY_BOUNDS_S, Lane, Seat
 from bff.proxy.memo import HeadMemo, Plan
 from bff.proxy.replies import Replies, Reply
@@ -30,27 +29,6 @@ FACTS = Facts(method="GET", path="/api/x", query=None, host="a.test", headers=()
 def admitted(**changes: Any) -> Admitted:
     upstream = Upstream("http", "127.0.0.1", 1)
     return Admitted(FACTS, Route("api", "/api/", Admission.API, METHODS, upstream=upstream), Target(upstream, "/x"), **changes)
-
-
-def test_a_deposit_is_taken_once() -> None:
-    handoff = Handoff(clock=FakeClock())
-    verdict = admitted()
-    token = handoff.deposit(verdict)
-    assert handoff.take(token) is verdict
-    assert handoff.take(token) is None
-    assert handoff.take("") is None
-    assert handoff.take("x" * 43) is None
-
-
-def test_deposits_end_with_time_and_are_bounded_in_number() -> None:
-    clock = FakeClock()
-    handoff = Handoff(clock=clock, bound=3, ttl_s=60)
-    old = handoff.deposit(admitted())
-    clock.advance(60)
-    assert handoff.take(old) is None
-    tokens = [handoff.deposit(admitted()) for _ in range(5)]
-    assert len(handoff) == 3
-    assert [handoff.take(token) is not None for token in tokens] == [False, False, True, True, True]
 
 
 def plan(size: int = 100, **changes: Any) -> Plan:

@@ -8,7 +8,7 @@ import pytest
 
 from bff.base.clock import FakeClock
 from bff.base.errors import StoreUnavailable
-from bff.manage.timed import TimedStore
+from bff.session.store.timed import TimedStore
 from bff.session.store import MemoryStore, Row, SessionStore
 
 

@@ -1,0 +1,219 @@
+"""The agent's process: the agent and the management listener, the provider's client, the credential desk. Its parts, its life and its end.
+
+One of them serves all workers of an instance. Workers serve browsers and APIs and hold no code for the provider; what needs the
+provider is asked for here, over two private Unix sockets that the supervisor holds. So a worker stays small, and while this process is
+started anew its callers wait in the sockets' queues instead of being refused.
+
+Order at the end (OPS-6): not ready at once → serve until the last worker is gone → finish what runs → close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import cast
+
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+from hypercorn.typing import ASGIFramework
+from quart import Quart
+
+from bff.agent.app import adopt as adopt_options
+from bff.agent.app import build_agent
+from bff.agent.reception import Reception
+from bff.assembly import Shared, build_keeper, build_shared, build_table, read_ring
+from bff.base.clock import Clock
+from bff.base.errors import ConfigError
+from bff.manage.app import build_management
+from bff.manage.readiness import Readiness
+from bff.oauth.client import Wire
+from bff.oauth.directory import Directory
+from bff.oauth.flows import OAuthClient
+from bff.observe.logs import configure_logs
+from bff.plan import Plan, PlanBox
+from bff.process import Instance, cancel, reach_store, settle_memory, watch_signals
+from bff.session.credentials import CredentialDesk
+from bff.session.desk_server import DeskServer
+from bff.session.keeper import Keeper
+from bff.session.pending import PendingCookies
+from bff.session.signing import Signer
+
+CACHED_SESSIONS = 1000
+MAX_HEAD_BYTES = 256 * 1024
+"""The door's note holds every cookie of a request once more, in base64."""
+DESK_CLOSES_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Agency:
+    """Everything the agent's process owns."""
+
+    shared: Shared
+    wire: Wire
+    directory: Directory
+    client: OAuthClient
+    keeper: Keeper
+    desk: CredentialDesk
+    agent: Quart
+    management: Quart
+    readiness: Readiness
+    desk_server: DeskServer
+
+
+def build_agency(shared: Shared, instance: Instance) -> Agency:
+    """The parts, wired together. ConfigError names the file and the key that cannot be used."""
+    plan, clock, ring, store, probe = shared.plan, shared.clock, shared.ring, shared.store, shared.probe
+    wire = _build_wire(plan, clock)
+    directory = Directory(
+        issuer=plan.provider.issuer, wire=wire, clock=clock, probe=probe, danger_plain_http=plan.provider.danger_plain_http
+    )
+    client = _build_client(shared, directory, wire)
+    keeper = build_keeper(shared, cached=min(CACHED_SESSIONS, plan.session.cached))
+    desk = CredentialDesk(keeper=keeper, client=client, store=store, clock=clock, probe=probe, margin_s=plan.session.renew_margin_s)
+    routes = {route.name: route for route in build_table(plan).routes if route.upstream is None and not route.by_claim}
+    reception = Reception(signer=Signer(instance.ring, clock=clock), sessions=keeper, cookie=plan.cookie, routes=routes)
+    agent = build_agent(
+        options=plan.agent,
+        client=client,
+        keeper=keeper,
+        desk=desk,
+        pending=PendingCookies(ring=ring, cookie=plan.cookie, clock=clock),
+        signer=Signer(ring, clock=clock),
+        verdicts=reception,
+        store=store,
+        clock=clock,
+        probe=probe,
+        pseudonym=ring.pseudonym,
+    )
+    readiness = Readiness(keys_loaded=True, provider_known=lambda: directory.known is not None)
+    management = build_management(
+        keeper=keeper,
+        store=store,
+        metrics=shared.metrics,
+        ring=ring,
+        readiness=readiness,
+        issuer=plan.provider.issuer,
+        revoke=desk.revoke_later,
+    )
+    return Agency(
+        shared=shared,
+        wire=wire,
+        directory=directory,
+        client=client,
+        keeper=keeper,
+        desk=desk,
+        agent=agent,
+        management=management,
+        readiness=readiness,
+        desk_server=DeskServer(keeper=keeper, desk=desk, secret=instance.secret),
+    )
+
+
+async def run_agency(box: PlanBox, instance: Instance, *, manage: socket.socket, lifeline: int, clock: Clock) -> int:
+    """Serve until SIGTERM has come and the last worker has gone, or the supervisor has; 0. ConfigError, StoreUnavailable at start."""
+    plan = box.read()
+    log = configure_logs(format=plan.server.log_format, level=plan.server.log_level)
+    agency = build_agency(build_shared(plan, clock=clock, log=log, memory_file=instance.store_path), instance)
+    stop, draining = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    watch_signals(draining.set, lambda: _reload(agency, box))
+    loop.add_reader(lifeline, stop.set)
+    await reach_store(agency.shared, draining)
+    if draining.is_set():
+        return 0
+    async with _serving(agency, instance, manage):
+        settle_memory()
+        log.info("agent_serving", pid=os.getpid())
+        await _first(stop, draining)
+        agency.readiness.draining = True
+        # The pipe ends with the last process that serves browsers: they need us until then.
+        loop.add_reader(instance.workers_alive, stop.set)
+        await stop.wait()
+    return 0
+
+
+async def _first(*events: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _serving(agency: Agency, instance: Instance, manage: socket.socket) -> AsyncIterator[None]:
+    ended = asyncio.Event()
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(agency.shared.store.close)
+        stack.push_async_callback(agency.wire.close)
+        stack.push_async_callback(agency.directory.close)
+        stack.push_async_callback(agency.desk.close, DESK_CLOSES_S)
+        stack.push_async_callback(agency.keeper.settle)
+        for work in (agency.keeper.run, agency.directory.run):
+            stack.push_async_callback(cancel, asyncio.ensure_future(work()))
+        desk = await asyncio.start_unix_server(agency.desk_server.serve, sock=instance.desk_socket.dup(), start_serving=True)
+        stack.callback(desk.close)
+        for server in (_hypercorn(agency.agent, instance.agent_socket.dup(), ended), _hypercorn(agency.management, manage.dup(), ended)):
+            stack.push_async_callback(_finish, asyncio.ensure_future(server))
+        stack.callback(ended.set)
+        yield
+
+
+def _reload(agency: Agency, box: PlanBox) -> None:
+    """Keys, and what routes imply, anew from the plan that the supervisor has renewed; anything wrong leaves all as it was."""
+    plan = box.read()
+    try:
+        ring = read_ring(plan)
+    except ConfigError as error:
+        agency.shared.log.error("config_refused", problems=list(error.problems))
+        return
+    agency.shared.ring.adopt(ring)
+    agency.keeper.adopt(plan.session.claims)
+    agency.client.adopt(plan.provider.resources)
+    adopt_options(agency.agent, plan.agent)
+    agency.keeper.forget_all()
+    agency.shared.log.info("agent_reloaded", keys=len(ring.kids))
+
+
+async def _hypercorn(app: object, sock: socket.socket, ended: asyncio.Event) -> None:
+    config = Config()
+    config.bind = [f"fd://{sock.detach()}"]
+    config.accesslog = None
+    config.errorlog = logging.getLogger("hypercorn.error")  # our root handler writes it; "-" would print beside it
+    config.graceful_timeout = 1.0
+    config.keep_alive_timeout = 120.0
+    config.include_server_header = False
+    config.h11_max_incomplete_size = MAX_HEAD_BYTES
+    await serve(cast(ASGIFramework, app), config, shutdown_trigger=ended.wait)
+
+
+async def _finish(task: asyncio.Future[None]) -> None:
+    """Give a server that was asked to end its moment."""
+    await asyncio.wait([task], timeout=2.0)
+    await cancel(task)
+
+
+def _build_wire(plan: Plan, clock: Clock) -> Wire:
+    provider = plan.provider
+    return Wire(ca_file=provider.ca_file, client_cert_file=provider.client_cert_file, client_key_file=provider.client_key_file, clock=clock)
+
+
+def _build_client(shared: Shared, directory: Directory, wire: Wire) -> OAuthClient:
+    provider = shared.plan.provider
+    return OAuthClient(
+        issuer=provider.issuer,
+        identity=provider.identity,
+        rules=provider.rules,
+        directory=directory,
+        wire=wire,
+        clock=shared.clock,
+        probe=shared.probe,
+        use_par=provider.par,
+        resources=provider.resources,
+        own_resource=provider.own_resource,
+        userinfo=provider.userinfo,
+    )

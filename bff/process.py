@@ -1,0 +1,116 @@
+"""What every process of an instance has in common: what it shares with the others, its signals, its patience, its memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bff.assembly import Shared
+from bff.base.errors import StoreUnavailable
+from bff.session.sealing import KeyRing
+
+BACKLOG = 4096
+STORE_PATIENCE_S = 5.0
+
+
+@dataclass(slots=True)
+class Instance:
+    """What the processes of one instance share and nobody else has. Made by the supervisor, inherited by fork.
+
+    ``ring`` signs the door's notes to the agent and ``secret`` opens the agent's desk; both live as long as the instance. The two
+    sockets are listened on by the agent's process and held open by the supervisor. ``workers_alive`` is the read end of a pipe
+    that ends with the last process holding ``workers_pipe``: every worker does, and the supervisor until it stops.
+    """
+
+    folder: Path
+    agent_socket: socket.socket
+    desk_socket: socket.socket
+    workers_alive: int
+    workers_pipe: int
+    ring: KeyRing = field(default_factory=KeyRing.generate)
+    secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+
+    @classmethod
+    def create(cls, folder: Path) -> Instance:
+        """``folder`` is private to us (mode 0700); the sockets in it are 0600 besides."""
+        alive, pipe = os.pipe()
+        return cls(folder, _listen(folder / "agent.sock"), _listen(folder / "desk.sock"), alive, pipe)
+
+    @property
+    def agent_path(self) -> str:
+        return str(self.folder / "agent.sock")
+
+    @property
+    def desk_path(self) -> str:
+        return str(self.folder / "desk.sock")
+
+    @property
+    def store_path(self) -> Path:
+        """Where sessions live that nobody wants to keep (``memory:``): with the instance, and no longer."""
+        return self.folder / "sessions.db"
+
+    def let_go(self) -> None:
+        """This process is no worker: the pipe may end without it."""
+        with contextlib.suppress(OSError):
+            os.close(self.workers_pipe)
+
+
+def _listen(path: Path) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.bind(str(path))
+    path.chmod(0o600)
+    sock.listen(BACKLOG)
+    sock.setblocking(False)
+    return sock
+
+
+def watch_signals(stop: Callable[[], None], reload: Callable[[], None]) -> None:
+    """SIGTERM stops, SIGHUP reloads, on the running loop. A SIGHUP that came before this was held back and is heard now."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)  # the terminal's Ctrl-C reaches the supervisor, which sends SIGTERM
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # the supervisor starts us with it blocked
+
+
+async def reach_store(shared: Shared, stop: asyncio.Event) -> None:
+    """A store that is busy just now (a backup, an instance that is ending) costs the start a moment. StoreUnavailable for the others."""
+    deadline = shared.clock.monotonic() + STORE_PATIENCE_S
+    while not stop.is_set():
+        try:
+            return await shared.store.ping()
+        except StoreUnavailable:
+            if shared.clock.monotonic() >= deadline:
+                raise
+        await asyncio.sleep(0.25)
+
+
+async def cancel(task: asyncio.Future[None]) -> None:
+    """Cancel and wait for the end."""
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def settle_memory() -> None:
+    """Give back what importing and starting left behind: up to a tenth of a process."""
+    gc.collect()
+    gc.freeze()
+    with contextlib.suppress(OSError, AttributeError):  # not every C library has it
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def name_process(name: str) -> None:
+    """What ``ps -o comm`` shows, where the system can be told."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(name, encoding="ascii")
