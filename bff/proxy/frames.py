@@ -33,8 +33,9 @@ class Frames:
     permessage-deflate (``deflate``) that is the compressed size, inflating is the endpoints' own affair.
 
     Headers and control frames are held until complete, so everything passed on ends at a place this object knows.
-    ``at_boundary``: another frame may be put in now. ``closed``: a Close has passed, nothing may follow. ``data`` is set
-    by every data frame and reset by whoever reads it. A pong with the payload ``own_ping`` is ours and goes no further.
+    ``at_boundary``: another frame may be put in now. ``closed``: a Close has passed; what follows is thrown away
+    (RFC 6455 §1.4). ``data`` is set by every data frame and reset by whoever reads it. A pong with the payload ``own_ping`` is ours
+    and goes no further.
     """
 
     __slots__ = ("_deflate", "_fragments", "_held", "_in_message", "_left", "_limit", "_masked", "_size", "closed", "data", "own_ping")
@@ -65,7 +66,7 @@ class Frames:
         passed: list[bytes] = []
         position = begin = 0
         try:
-            while position < len(buffer):
+            while position < len(buffer) and not self.closed:
                 if self._left:
                     step = min(self._left, len(buffer) - position)
                     self._left -= step
@@ -80,14 +81,12 @@ class Frames:
                 position += size
         except _Broken as broken:
             raise FrameError(broken.code, str(broken), b"".join([*passed, buffer[begin:position]])) from None
-        self._held = buffer[position:]
+        self._held = b"" if self.closed else buffer[position:]
         whole = buffer[begin:position]
         return b"".join([*passed, whole]) if passed else whole
 
     def _read_frame(self, buffer: bytes, at: int) -> tuple[int, bool]:
         """(bytes read: a header, a whole control frame, 0 for not yet; whether they pass). Sets what payload is left."""
-        if self.closed:
-            raise _Broken(1002, "a frame after Close")
         if len(buffer) - at < 2:
             return 0, True
         first, second = buffer[at], buffer[at + 1]

@@ -76,6 +76,7 @@ BROKEN = {
     "close_999": (frame(0x88, struct.pack("!H", 999)), 1002),
     "close_1005": (frame(0x88, struct.pack("!H", 1005)), 1002),
     "close_1006": (frame(0x88, struct.pack("!H", 1006)), 1002),
+    **{f"close_{code}": (frame(0x88, struct.pack("!H", code)), 1002) for code in (0, 1004, 1015, 1016, 2999, 65_535)},
     "close_5000": (frame(0x88, struct.pack("!H", 5000)), 1002),
     "close_reason_not_utf8": (frame(0x88, b"\x03\xe8\xff\xff"), 1007),
     "message_too_big": (frame(0x82, b"", length=b"\x7f" + struct.pack("!Q", 65 * MIB)), 1009),
@@ -103,7 +104,7 @@ async def test_fragments_with_control_frames_between_them_pass_however_they_are_
 @pytest.mark.row("WS-7")
 @pytest.mark.parametrize("payload", [b"\x0f\xa1why", b"\x03\xe8", b"", b"\x03\xf3", b"\x0b\xb8"], ids=["4001", "1000", "-", "1011", "3000"])
 async def test_a_close_passes_with_its_code_or_without_one(payload: bytes, socket: Socket) -> None:
-    await socket.send_frame(0x8, payload)
+    await socket.wire.send(frame(0x88, payload) + frame(0x81, b"too late") + frame(0x89, b"x") + b"GET / HTTP/1.1\r\n\r\n")
     assert await asyncio.wait_for(socket.receive_frame(), 5) == (0x8, payload)
 
 

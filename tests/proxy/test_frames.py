@@ -70,6 +70,14 @@ def test_proper_frames_pass_unchanged_however_they_are_cut(data: bytes, step: in
     assert feed(data, step=step) == (data, 0)
 
 
+@pytest.mark.row("WS-7", "M6")
+@pytest.mark.parametrize("step", [0, 1, 3, 64])
+@pytest.mark.parametrize("rest", [frame(TEXT, b"x"), frame(CLOSE), b"\xff" * 200, b"GET / HTTP/1.1\r\n\r\n", b"\x81"])
+def test_what_follows_a_close_is_thrown_away(rest: bytes, step: int) -> None:
+    close = close_frame(1000, "bye", masked=False)
+    assert feed(frame(TEXT, b"a") + close + rest, step=step) == (frame(TEXT, b"a") + close, 0)
+
+
 BAD = {
     "masked from a server": (frame(TEXT, b"x", masked=True), 1002),
     "a reserved bit": (frame(TEXT, b"x", rsv=0x40), 1002),
@@ -88,7 +96,6 @@ BAD = {
     "close 1016": (frame(CLOSE, (1016).to_bytes(2, "big")), 1002),
     "close 5000": (frame(CLOSE, (5000).to_bytes(2, "big")), 1002),
     "a close reason that is not UTF-8": (frame(CLOSE, b"\x03\xe8\xff\xfe"), 1007),
-    "a frame after close": (frame(CLOSE) + frame(TEXT, b"x"), 1002),
     "a 16-bit length that needs 7": (b"\x81\x7e\x00\x05hello", 1002),
     "a 64-bit length that needs 16": (b"\x82\x7f" + (5).to_bytes(8, "big") + b"hello", 1002),
     "a length with the top bit": (b"\x82\x7f" + (1 << 63).to_bytes(8, "big"), 1002),
