@@ -17,7 +17,7 @@ from bff.policy.handoff import Handoff
 from bff.policy.routes import Route, Upstream
 from bff.policy.target import aim
 from bff.policy.verdict import Admitted, Refusal, Verdict
-from bff.proxy.answer import refusal_bytes
+from bff.proxy.answer import Calendar, refusal_bytes
 from bff.proxy.door import Door
 from bff.proxy.drain import end_what_may
 from bff.proxy.edge import Edge, Network
@@ -159,6 +159,7 @@ class DoorHouse:
         self._touch = touch
         self._believes = believes
         self._sink = sink
+        self._calendar = Calendar()
         self._edges: dict[str, Edge] = {}
         self._addresses: dict[str, int] = {}
         self._seats: dict[bytes, Seat] = {}
@@ -336,6 +337,7 @@ class DoorHouse:
             clear_cookies=options.clear_cookies,
             https=options.https,
             prefix=options.prefix,
+            date=self._calendar.date(self.now()),
         )
 
     # -- accounts ---------------------------------------------------------------------------------------------------

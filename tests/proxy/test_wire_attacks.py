@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 import struct
+from email.utils import formatdate
 
 import pytest
 
+from bff.policy.verdict import Refusal
 from bff.proxy.upstream import Origin, UpstreamConnection
 from bff.session.model import Credential
-from tests.proxy.rig import GET, OK, Behaviour, Peer, always_ok, eventually, open_rig, turns
+from tests.proxy.rig import GET, OK, Behaviour, Peer, always_ok, eventually, field_of, open_rig, turns
 
 STALE = b'HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer error="invalid_token"\r\nContent-Length: 5\r\n\r\nstale'
 
@@ -149,3 +151,14 @@ async def test_a_proper_answer_that_comes_byte_by_byte_is_taken() -> None:
             await client.send(GET)
             assert (await client.answer())[::2] == (200, b"{}")
         assert len(rig.upstream.peers) == 1
+
+
+@pytest.mark.row("RESP-8")
+@pytest.mark.parametrize("request_", [b"nonsense\r\n\r\n", GET])
+async def test_a_refusal_says_when_it_was_given(request_: bytes) -> None:
+    async with open_rig() as rig:
+        rig.guard.refusal = Refusal(403, "cross_origin", "No.")
+        for _ in range(2):
+            rig.clock.advance(1)
+            _, head, _ = await rig.ask(request_)
+            assert field_of(head, b"date") == formatdate(rig.clock.now(), usegmt=True).encode()
