@@ -1,4 +1,4 @@
-"""The wire to the provider: the only file that imports httpx, and the only I/O of this package.
+"""The wire to the provider: with its transport the only file that imports httpx, and the only I/O of this package.
 
 Every answer is whole, bounded in size and time, from the URL asked (no redirects, K3), over verified TLS (META-4), and
 independent of the environment (K4) and of earlier answers (no cookies are kept: they would tie one user's call to another's).
@@ -20,6 +20,7 @@ from bff.base.clock import Clock, SystemClock
 from bff.base.errors import ProviderMisbehaved, ProviderUnavailable
 from bff.oauth.answers import Answer, read_document, read_retry_after
 from bff.oauth.jsontext import JsonObject
+from bff.oauth.transport import Transport
 
 # Shorter than the usual idle time-out of servers (5 s): a POST that meets a closing connection fails ambiguously, and a
 # code or a rotated refresh token must not be sent twice.
@@ -49,15 +50,13 @@ class Wire:
         self._max_bytes = max_bytes
         self._clock: Clock = clock or SystemClock()
         self._client = httpx.AsyncClient(
-            verify=_build_tls(ca_file, client_cert_file, client_key_file),
             # Only the connection has a limit of its own: the deadline of the whole exchange bounds the rest.
             timeout=httpx.Timeout(None, connect=min(connect_timeout_s, timeout_s)),
-            limits=httpx.Limits(max_connections=64, max_keepalive_connections=8, keepalive_expiry=_KEEP_ALIVE_S),
             follow_redirects=False,
             trust_env=False,
             cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
             headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "bff-token-handler"},
-            transport=transport,
+            transport=transport or Transport(tls=_build_tls(ca_file, client_cert_file, client_key_file), rest_s=_KEEP_ALIVE_S),
         )
 
     async def get(self, url: str, *, headers: Mapping[str, str] | None = None, timeout_s: float | None = None) -> Answer:
@@ -129,6 +128,7 @@ class Wire:
 def _build_tls(ca_file: str, cert_file: str, key_file: str) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context(trust_env=False)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
     if cert_file:
         context.load_cert_chain(cert_file, key_file or None)
     return context
