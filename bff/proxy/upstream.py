@@ -59,6 +59,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.connected = False
         self.reused = False
         self.writable = True
+        self.ended = False
         self.rested_at = 0.0
         self._stopped = self._waits = False
 
@@ -104,13 +105,15 @@ class UpstreamConnection(asyncio.Protocol):
             self.transport.resume_reading()
 
     def eof_received(self) -> bool:
+        """Over TLS only a closure alert counts: anybody on the way can send a FIN (RFC 9112 §9.8)."""
+        self.ended = True
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.origin.lost(self)
         occupant, self.occupant = self.occupant, None
         if occupant is not None:
-            occupant.on_upstream_end(exc is None)
+            occupant.on_upstream_end(self.ended and exc is None)
 
     def pause_writing(self) -> None:
         self.writable = False

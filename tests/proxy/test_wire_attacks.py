@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import ssl
 import struct
 from email.utils import formatdate
+from pathlib import Path
 
 import pytest
+import trustme
+import uvloop
 
 from bff.policy.verdict import Refusal
 from bff.proxy.upstream import Origin, UpstreamConnection
@@ -162,3 +167,28 @@ async def test_a_refusal_says_when_it_was_given(request_: bytes) -> None:
             rig.clock.advance(1)
             _, head, _ = await rig.ask(request_)
             assert field_of(head, b"date") == formatdate(rig.clock.now(), usegmt=True).encode()
+
+
+@pytest.mark.row("FRAME-7", "ROUTE-10")
+@pytest.mark.parametrize("proper", [True, False])
+async def test_over_tls_an_answer_that_ends_with_its_connection_is_whole_only_after_a_closure_alert(proper: bool, tmp_path: Path) -> None:
+    """RFC 9112 §9.8: anybody on the way can send a FIN. asyncio's own loop doesn't tell the two apart; we are deployed on uvloop."""
+    if not proper and not isinstance(asyncio.get_running_loop(), uvloop.Loop):
+        pytest.skip("asyncio's own loop")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    async def behave(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(b"HTTP/1.1 200 OK\r\n\r\nhalf of it")
+        if not proper:
+            await asyncio.sleep(0.05)
+            peer.writer.get_extra_info("socket").dup().shutdown(socket.SHUT_WR)
+
+    async with open_rig(behave, upstream_tls=context, upstream={"scheme": "https", "ca_file": str(tmp_path / "ca.pem")}) as rig:
+        client = await rig.client()
+        await client.send(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        await client.head()
+        assert (b"0\r\n\r\n" in await client.rest()) is proper
