@@ -79,7 +79,6 @@ def watch_signals(stop: Callable[[], None], reload: Callable[[], None]) -> None:
     loop.add_signal_handler(signal.SIGTERM, stop)
     loop.add_signal_handler(signal.SIGINT, lambda: None)  # the terminal's Ctrl-C reaches the supervisor, which sends SIGTERM
     loop.add_signal_handler(signal.SIGHUP, reload)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # the supervisor starts us with it blocked
 
 
