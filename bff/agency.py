@@ -36,14 +36,15 @@ from bff.oauth.directory import Directory
 from bff.oauth.flows import OAuthClient
 from bff.observe.logs import configure_logs
 from bff.plan import Plan, PlanBox
-from bff.process import Instance, cancel, reach_store, settle_memory, watch_signals
+from bff.process import Instance, cancel, keep_settled, reach_store, settle_memory, watch_signals
 from bff.session.credentials import CredentialDesk
 from bff.session.desk_server import DeskServer
 from bff.session.keeper import Keeper
 from bff.session.pending import PendingCookies
 from bff.session.signing import Signer
 
-CACHED_SESSIONS = 1000
+CACHED_SESSIONS = 200
+"""Of sessions that the agent was asked about: it sees each of them seldom, and its memory is for other things."""
 MAX_HEAD_BYTES = 256 * 1024
 """The door's note holds every cookie of a request once more, in base64."""
 DESK_CLOSES_S = 5.0
@@ -153,7 +154,7 @@ async def _serving(agency: Agency, instance: Instance, manage: socket.socket) ->
         stack.push_async_callback(agency.directory.close)
         stack.push_async_callback(agency.desk.close, DESK_CLOSES_S)
         stack.push_async_callback(agency.keeper.settle)
-        for work in (agency.keeper.run, agency.directory.run):
+        for work in (agency.keeper.run, agency.directory.run, keep_settled):
             stack.push_async_callback(cancel, asyncio.ensure_future(work()))
         desk = await asyncio.start_unix_server(agency.desk_server.serve, sock=instance.desk_socket.dup(), start_serving=True)
         stack.callback(desk.close)

@@ -20,6 +20,7 @@ from bff.session.sealing import KeyRing
 
 BACKLOG = 4096
 STORE_PATIENCE_S = 5.0
+SETTLE_EVERY_S = 60.0
 
 
 @dataclass(slots=True)
@@ -101,10 +102,22 @@ async def cancel(task: asyncio.Future[None]) -> None:
         await task
 
 
+async def keep_settled() -> None:
+    """Give back each minute what bursts left behind, until cancelled: glibc keeps what lies below the last block in use."""
+    while True:
+        await asyncio.sleep(SETTLE_EVERY_S)
+        give_back()
+
+
 def settle_memory() -> None:
     """Give back what importing and starting left behind: up to a tenth of a process."""
     gc.collect()
     gc.freeze()
+    give_back()
+
+
+def give_back() -> None:
+    """Free memory that the C library keeps goes back to the system (1 to 3 ms)."""
     with contextlib.suppress(OSError, AttributeError):  # not every C library has it
         ctypes.CDLL(None).malloc_trim(0)
 

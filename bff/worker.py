@@ -20,7 +20,7 @@ from bff.base.errors import ConfigError
 from bff.observe.logs import configure_logs
 from bff.observe.outlet import Outlet
 from bff.plan import PlanBox
-from bff.process import BACKLOG, Instance, cancel, reach_store, settle_memory, watch_signals
+from bff.process import BACKLOG, Instance, cancel, keep_settled, reach_store, settle_memory, watch_signals
 
 DESK_CLOSES_S = 5.0
 HANDSHAKE_S = 0.5
@@ -63,7 +63,8 @@ async def _serving(worker: Worker, door_socket: socket.socket) -> AsyncIterator[
         stack.push_async_callback(worker.shared.store.close)
         stack.push_async_callback(worker.desk.close, DESK_CLOSES_S)
         stack.push_async_callback(worker.keeper.settle)
-        stack.push_async_callback(cancel, asyncio.ensure_future(worker.keeper.run()))
+        for work in (worker.keeper.run, keep_settled):
+            stack.push_async_callback(cancel, asyncio.ensure_future(work()))
         stack.callback(worker.house.stop)
         door = await _open_door(worker, door_socket.dup())
         worker.house.start()

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
+from bff.base.met import Met
 from bff.policy.facts import Header
 from bff.policy.verdict import Refusal
 from bff.proxy.path import malformed
@@ -88,7 +89,6 @@ NEVER_PASS_PREFIXES: Final = (
 
 MAX_NAMES = 1024
 MAX_KEPT_NAME = 64
-MAX_MET = 8192
 
 _NAME = re.compile(rb"[!#$%&'*+.^`|~0-9A-Za-z-]+")
 _VALUE_BYTES = bytes(byte for byte in range(256) if byte == 9 or (byte >= 32 and byte != 127))
@@ -111,17 +111,17 @@ class LineMemo(Generic[T]):
     """Remembers what ``read`` made of exact bytes, two generations deep. Refusals and long lines are never kept, nor is what
     came only once: of that there are just hashes, so that lines that never come again push nothing out.
 
-    Bound: ``entries`` lines of at most ``line_bytes`` in each generation, so 4096 × 2 × 1 KiB at the very worst. Holds cookie
+    Bound: ``entries`` lines of at most ``line_bytes`` in each generation, so 2048 × 2 × 1 KiB at the very worst. Holds cookie
     lines too, as long as nothing pushes them out; ``forget`` empties it. Owner: one reader, in one door.
     """
 
     __slots__ = ("_entries", "_line_bytes", "_met", "_read", "old", "young")
 
-    def __init__(self, read: Callable[[bytes], T | Refusal], *, entries: int = 4096, line_bytes: int = 1024) -> None:
+    def __init__(self, read: Callable[[bytes], T | Refusal], *, entries: int = 2048, line_bytes: int = 1024) -> None:
         self._read = read
         self._entries = entries
         self._line_bytes = line_bytes
-        self._met: set[int] = set()
+        self._met = Met()
         self.young: dict[bytes, T] = {}
         self.old: dict[bytes, T] = {}
 
@@ -133,11 +133,7 @@ class LineMemo(Generic[T]):
         fresh: T | Refusal | None = self.old.get(line)
         if fresh is None:
             fresh = self._read(line)
-            mark = hash(line)
-            if mark not in self._met:
-                if len(self._met) >= MAX_MET:
-                    self._met.clear()
-                self._met.add(mark)
+            if self._met.is_first(hash(line)):
                 return fresh
         if isinstance(fresh, Refusal) or len(line) > self._line_bytes:
             return fresh
@@ -148,7 +144,7 @@ class LineMemo(Generic[T]):
 
     def forget(self) -> None:
         self.young, self.old = {}, {}
-        self._met.clear()
+        self._met.forget()
 
 
 def may_pass(name: bytes) -> bool:

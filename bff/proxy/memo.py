@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from bff.proxy.upstream import Origin
 
 MAX_KEPT_HEAD_BYTES = 8192
+PLAN_WEIGHT = 2048
+"""What a plan weighs besides its bytes: facts, verdict, lines (measured)."""
+
 NEVER = float("inf")
 K = TypeVar("K", bound=Hashable)
 P = TypeVar("P", bound="Plan")
@@ -154,4 +157,4 @@ class HeadMemo(Kept[bytes, Plan]):
     def keep(self, block: bytes, plan: Plan) -> None:
         """Remember a plan. What is too big, or answers with cookies of its own, is not worth or not safe to keep."""
         if len(block) <= MAX_KEPT_HEAD_BYTES and plan.admitted is not None and not plan.admitted.set_cookies:
-            self.put(block, plan, len(block) + len(plan.head[0]) + len(plan.head[1]))
+            self.put(block, plan, PLAN_WEIGHT + len(block) + len(plan.head[0]) + len(plan.head[1]))

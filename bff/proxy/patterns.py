@@ -14,26 +14,31 @@ A pattern is kept only if it gives, for the request it was learnt from, the very
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
+from bff.base.met import Met
+from bff.policy.facts import Facts
 from bff.policy.routes import Route
 from bff.policy.verdict import Admitted, Refusal
 from bff.proxy.edge import Edge
 from bff.proxy.head import MAX_LINES, HeadReader
 from bff.proxy.lane import Glimpse
 from bff.proxy.lines import REQUEST_ID, TRACEPARENT
-from bff.proxy.memo import MAX_KEPT_HEAD_BYTES, Kept, Plan
+from bff.proxy.memo import MAX_KEPT_HEAD_BYTES, PLAN_WEIGHT, Kept, Plan
 from bff.proxy.path import read_start
 
 Key = tuple[str | bytes, ...]
 
-MAX_ROADS = 2048
+MAX_ROADS = 512
 MAX_ROAD_BYTES = 1024
-MAX_MET = 8192
+NOBODY: Final = Facts("GET", "/", None, "", ())
+"""Whose facts a pattern holds: it is for many requests, and weighs half without those of the one it was learnt from."""
 
 
 class Pattern(Plan):
-    """A plan for many requests: it has no verdict and no head of any one of them. ``example`` is the verdict it was learnt from.
+    """A plan for many requests: it has no verdict and no head of any one of them. ``example`` is the verdict it was learnt from,
+    without the request.
 
     An outbound head is ``start``, what follows the route's prefix in the request line, ``host``, the passing lines, ``tail``,
     a request id and ``end``.
@@ -45,7 +50,8 @@ class Pattern(Plan):
         super().__init__(example, plan.edge, plan.origin, (b"", b""), plan.lane, plan.seat)
         self.admitted = None
         self.replies = plan.replies
-        self.example = example
+        self.seen = NOBODY
+        self.example = replace(example, facts=NOBODY, target=None)
         self.start = start
         self.host = host
         self.tail = tail
@@ -72,8 +78,8 @@ Alike = tuple[Pattern, bytes, bytes, Glimpse]
 class Patterns:
     """Owner: the door house. Bounds: entries and bytes of patterns, the oldest goes first; request lines, emptied when full.
 
-    A head that comes a second time is worth a place in ``HeadMemo``, so ``find`` sends it the full way; ``_met`` holds
-    no more than hashes, and a wrong guess costs that one request its shortcut.
+    A head that comes a second time is worth a place in ``HeadMemo``, so ``find`` sends it the full way; a wrong
+    guess of ``_met`` costs that one request its shortcut.
     """
 
     def __init__(self, *, reader: HeadReader, match: Callable[[str], Route | None], entries: int, total_bytes: int) -> None:
@@ -81,12 +87,12 @@ class Patterns:
         self._match = match
         self.kept: Kept[Key, Pattern] = Kept(entries=entries, total_bytes=total_bytes)
         self._roads: dict[bytes, Road] = {}
-        self._met: set[int] = set()
+        self._met = Met()
 
     def forget(self) -> None:
         self.kept.forget()
         self._roads.clear()
-        self._met.clear()
+        self._met.forget()
 
     def find(self, block: bytes, edge: Edge) -> Alike | None:
         """The way of a head that differs from a judged one only where the judgement doesn't look. None: read it in full."""
@@ -97,7 +103,7 @@ class Patterns:
         pattern = self.kept.find(key)
         if pattern is None or pattern.edge is not edge or pattern.route is not road.route:
             return None
-        if (pattern.needs_no_slash and road.rest[:1] == b"/") or not self._is_first(block) or not self._reader.ends(block):
+        if (pattern.needs_no_slash and road.rest[:1] == b"/") or not self._met.is_first(hash(block)) or not self._reader.ends(block):
             return None
         lines[0] = pattern.start + road.rest
         lines[1] = pattern.host
@@ -118,7 +124,7 @@ class Patterns:
         head = plan.head[0]
         if road.route is admitted.route and head.startswith(own):
             pattern = Pattern(plan, admitted, start, host, head[len(own) :])
-            self.kept.put(key, pattern, sum(map(len, key)) + len(block) + len(head))
+            self.kept.put(key, pattern, PLAN_WEIGHT + sum(map(len, key)) + len(head))
 
     def _scan(self, block: bytes, edge: Edge) -> tuple[Road, Key, list[bytes], str | None] | None:
         """One walk over the lines: (road, key, [two free places, passing lines ...], trace). None for anything unusual,
@@ -170,12 +176,3 @@ class Patterns:
                 self._roads.clear()
             self._roads[line] = road
         return road
-
-    def _is_first(self, block: bytes) -> bool:
-        mark = hash(block)
-        if mark in self._met:
-            return False
-        if len(self._met) >= MAX_MET:
-            self._met.clear()
-        self._met.add(mark)
-        return True
