@@ -85,6 +85,7 @@ class Asked(Protocol):
     """Forward-auth, as the door sees it: True if the head is a front proxy's question, which it then answers on this door."""
 
     def take(self, door: Door, block: bytes) -> bool: ...
+    def forget(self) -> None: ...
 
 
 Sink = Callable[[Sequence[AccessRecord], Sequence[Lane] | None], None]
@@ -203,6 +204,8 @@ class DoorHouse:
         self.memo.forget()
         self.patterns.forget()
         self.reader.forget()
+        if self.asked is not None:
+            self.asked.forget()
         for lane in self.lanes.values():
             lane.forget()
 

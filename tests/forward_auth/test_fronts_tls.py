@@ -57,7 +57,7 @@ async def test_an_api_hears_the_public_origin_and_the_browser_hsts(
     assert here.answer.all("strict-transport-security") == ["max-age=31536000; includeSubDomains"]
 
 
-@pytest.mark.row("T10")
+@pytest.mark.row("ROUTE-10")
 @every_version
 async def test_an_api_behind_tls_is_reached_if_its_certificate_is_the_right_one(
     tls_front: FrontProxy, secure: SecureWorld, tls_cookie: str, version: str

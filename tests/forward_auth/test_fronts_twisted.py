@@ -135,7 +135,7 @@ async def test_no_field_that_the_front_proxy_sets_can_be_named_doubled_or_misspe
             assert b"junk" not in seen.head and b"admin" not in seen.head, more
 
 
-@pytest.mark.row("H1", "M10")
+@pytest.mark.row("H1", "FRAME-13", "REQH-3")
 async def test_trailers_end_at_the_front_proxy(tls_front: FrontProxy, secure: SecureWorld, tls_cookie: str) -> None:
     """Some servers put them among the headers."""
     fields = [*OWN, ("cookie", tls_cookie), ("transfer-encoding", "chunked"), ("trailer", "x-user, cookie")]
@@ -150,7 +150,7 @@ async def test_trailers_end_at_the_front_proxy(tls_front: FrontProxy, secure: Se
         assert all("admin" not in seen.head.decode("latin-1").lower() for seen in secure.world.recorder.seen)
 
 
-@pytest.mark.row("H1", "M10")
+@pytest.mark.row("H1", "FRAME-13", "REQH-3")
 async def test_trailers_of_http2_do_too(tls_front: FrontProxy, secure: SecureWorld, tls_cookie: str) -> None:
     headers = [*OWN, ("cookie", tls_cookie), ("content-type", "application/json")]
     here = await through_tls(tls_front, secure, "h2", "POST", "/record/x", headers, b"{}")
