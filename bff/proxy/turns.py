@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-BUDGET_S = 0.01
+BUDGET_S = 0.003
 
 
 class Turns:
