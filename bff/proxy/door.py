@@ -63,9 +63,9 @@ class Door(asyncio.Protocol):
         bound_writes(self.transport)
         self.made_at = self.moved_at = self.house.monotonic()
         self.edge = self.house.edge_of(self.transport)
-        if not self.house.enter(self):
+        if not self.house.crowd.enter(self, self.moved_at):
             self.refuse(DOOR_FULL)
-            if self.house.crowded:
+            if self.house.crowd.overfull:
                 self.transport.close()  # no lingering: the descriptors kept back for health and administration would go with it (F52)
 
     # -- the hot path -----------------------------------------------------------------------------------------------
@@ -186,8 +186,7 @@ class Door(asyncio.Protocol):
         self.head_at = self.head_at or self.house.monotonic()
 
     def _next(self) -> None:
-        """The next pipelined request, in a turn of its own: ten thousand of them must not nest or starve others. Whoever does
-        not take the answers gets no further ones."""
+        """The next pipelined request: ten thousand of them must not nest, starve others or be answered to one who does not read."""
         if self.mode == READING and self.held and self.writable and not self.transport.is_closing():
             data, self.held = self.held, b""
             self._read(data)
@@ -322,7 +321,7 @@ class Door(asyncio.Protocol):
         return self.exchange is exchange and self.transport.can_write_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.house.leave(self)
+        self.house.crowd.leave(self)
         exchange, self.exchange = self.exchange, None
         self.mode = LINGERING
         self.held = b""
@@ -347,6 +346,11 @@ class Door(asyncio.Protocol):
             self.regulate()
             if self.held:
                 self.house.turns.later(self._next)
+
+    @property
+    def rests_since(self) -> float | None:
+        """Since when nothing but perhaps a part of a head has come here, or the last answer is written. None: busy."""
+        return None if self.exchange is not None or not self.writable or (self.held and not self.head_at) else self.moved_at
 
     # -- the tick ---------------------------------------------------------------------------------------------------
 

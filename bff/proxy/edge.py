@@ -34,7 +34,7 @@ class Edge:
     ``peer_ip`` is "" for a Unix socket, which counts as trusted only where ``trusted`` is not empty: whoever may open the
     socket file was put in front of us on purpose, but only a configured list says that there *is* a front proxy.
     ``hosts`` holds every Host value that is ours, lower-case, with its port where a browser would write one.
-    ``via`` is our pseudonym in Via (ROUTE-11).
+    ``via`` is our pseudonym in Via (ROUTE-11). ``peer_net`` is what counts as one client: an address, or in IPv6 the /64 it is from.
     """
 
     peer_ip: str
@@ -43,8 +43,10 @@ class Edge:
     hosts: frozenset[str]
     via: str = "bff"
     peer_trusted: bool = field(init=False)
+    peer_net: str = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "peer_net", _net_of(self.peer_ip))
         object.__setattr__(self, "peer_trusted", bool(self.trusted) and (not self.peer_ip or self.trusts(self.peer_ip)))
 
     @property
@@ -54,6 +56,11 @@ class Edge:
     def trusts(self, text: str) -> bool:
         address = find_ip(text)
         return address is not None and any(address in network for network in self.trusted)
+
+
+def _net_of(ip: str) -> str:
+    address = find_ip(ip) if ":" in ip else None
+    return address.packed[:8].hex() if isinstance(address, IPv6Address) else ip
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from bff.policy.routes import Route, Upstream
 from bff.policy.target import aim
 from bff.policy.verdict import Admitted, Refusal, Verdict
 from bff.proxy.answer import Calendar, refusal_bytes
+from bff.proxy.crowd import Crowd
 from bff.proxy.door import Door
 from bff.proxy.drain import end_what_may
 from bff.proxy.edge import Edge, Network
@@ -36,14 +37,13 @@ TICK_S = 0.25
 ACCOUNT_S = 0.01
 SLICE = 256
 MAX_EDGES = 4096
-MAX_LINGERING_REFUSED = 16
 MAX_SEATS = 16_384
 MAX_ENDED = 8192
 
 
 @dataclass(frozen=True, slots=True)
 class DoorOptions:
-    """Bounds of the door, seconds and bytes. 0 connections for one address means no such bound; trusted proxies have none.
+    """Bounds of the door, seconds and bytes. 0 connections for one address (IPv6: one /64) means no such bound.
 
     ``head_s`` from the first to the last byte of a head; ``idle_s`` between requests; ``body_s`` between pieces of a body;
     ``stall_s`` without the other side taking a byte; ``linger_*`` what is read and thrown away after the last answer.
@@ -152,7 +152,8 @@ class DoorHouse:
         self.id_prefix = secrets.token_hex(4).encode() + b"-"
         self.ids = 0
         self.ended: list[Ended] = []
-        self.doors: set[Door] = set()
+        self.crowd = Crowd(limit=options.connections, per_address=options.connections_per_address)
+        self.doors = self.crowd.doors
         self.lanes: dict[str, Lane] = {}
         self.refused_unread: dict[str, int] = {}
         self.asked = asked
@@ -162,7 +163,6 @@ class DoorHouse:
         self._sink = sink
         self._calendar = Calendar()
         self._edges: dict[str, Edge] = {}
-        self._addresses: dict[str, int] = {}
         self._seats: dict[bytes, Seat] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._accountant: asyncio.TimerHandle | None = None
@@ -227,29 +227,6 @@ class DoorHouse:
             edge = Edge(peer_ip=ip, tls=options.tls, trusted=options.trusted, hosts=options.hosts, via=self.rules.via)
             self._edges[ip] = edge
         return edge
-
-    def enter(self, door: Door) -> bool:
-        """Count a connection in. False if it is one too many: it will be told so and closed."""
-        self.doors.add(door)
-        ip = door.edge.peer_ip
-        held = self._addresses.get(ip, 0) + 1
-        self._addresses[ip] = held
-        bound = self.options.connections_per_address
-        return len(self.doors) <= self.options.connections and (not bound or held <= bound or door.edge.peer_trusted)
-
-    @property
-    def crowded(self) -> bool:
-        """More refused connections linger than a few."""
-        return len(self.doors) > self.options.connections + MAX_LINGERING_REFUSED
-
-    def leave(self, door: Door) -> None:
-        self.doors.discard(door)
-        ip = door.edge.peer_ip
-        held = self._addresses.get(ip, 0) - 1
-        if held > 0:
-            self._addresses[ip] = held
-        else:
-            self._addresses.pop(ip, None)
 
     # -- requests ---------------------------------------------------------------------------------------------------
 

@@ -53,7 +53,10 @@ class Server(Section):
     tls_key_file: FileName = ""
     """Private key (PEM) of the certificate."""
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
-    """Open browser connections per worker; above that, new ones are refused."""
+    """Open browser connections per worker; above that, idle ones give way to new ones, and if none is idle new ones are refused."""
+    max_connections_per_address: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """How many of them one client address (IPv6: one /64) may hold; `trusted_proxies` and Unix sockets are not counted. Lower it where
+    clients come with their own addresses: idle connections give way without it, busy ones do not."""
     head_timeout: Duration = written("10s")
     """How long a client may take to send a request head."""
     keep_alive: Duration = written("75s")

@@ -141,6 +141,7 @@ def _build_door_options(settings: Settings, cookie: CookiePolicy) -> DoorOptions
         prefix=server.prefix,
         clear_cookies=(cookie.clear_session(),),
         connections=server.max_connections,
+        connections_per_address=server.max_connections_per_address,
         head_s=server.head_timeout,
         idle_s=server.keep_alive,
     )

@@ -11,7 +11,7 @@ import trustme
 
 from bff.policy.routes import Limits
 from bff.policy.verdict import Refusal
-from bff.proxy.house import MAX_LINGERING_REFUSED
+from bff.proxy.crowd import MAX_LINGERING_REFUSED
 from tests.proxy.rig import AGENT_ROUTE, GET, OK, Peer, always_ok, answering, eventually, field_of, open_rig, turns
 
 
@@ -125,6 +125,52 @@ async def test_a_crowd_that_is_refused_does_not_stay_for_its_answer() -> None:
         assert (await first.answer())[0] == 200
         for one in crowd:
             one.close()
+
+
+@pytest.mark.row("F52", "D9")
+async def test_in_a_full_house_the_connection_that_rests_longest_gives_way_and_a_busy_one_does_not() -> None:
+    gate = asyncio.Event()
+
+    async def one_waits(peer: Peer) -> None:
+        await peer.head()
+        await gate.wait()
+        await peer.send(OK)
+        await peer.ended()
+
+    async with open_rig(one_waits, options={"connections": 3}) as rig:
+        busy, idle = await rig.client(), await rig.client()
+        await busy.send(GET)
+        await rig.upstream.peer()
+        await eventually(lambda: len(rig.house.doors) == 2)
+        rig.pass_time(0.01)
+        half = await rig.client()
+        await half.send(GET[:-2])
+        await eventually(lambda: sum(bool(door.head_at) for door in rig.house.doors) == 1)
+        rig.pass_time(0.2)
+        assert (await (await rig.client()).answer())[0] == 503, "nobody has rested long enough"
+        rig.pass_time(0.2)
+        first = await rig.client()
+        assert await idle.rest() == b""
+        second = await rig.client()
+        assert await half.rest() == b""
+        gate.set()
+        for client in (first, second):
+            await client.send(GET)
+        assert [(await client.answer())[0] for client in (busy, first, second)] == [200, 200, 200]
+
+
+@pytest.mark.row("D9", "D15")
+async def test_whoever_holds_the_house_gives_way_at_once_to_somebody_from_elsewhere() -> None:
+    async with open_rig(options={"connections": 6}) as rig:
+        crowd = [await rig.client() for _ in range(6)]
+        await eventually(lambda: len(rig.house.doors) == 6)
+        assert (await (await rig.client()).answer())[0] == 503
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.port, local_addr=("127.0.0.9", 0))
+        writer.write(GET)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        for client in crowd:
+            client.close()
 
 
 @pytest.mark.row("D15")
