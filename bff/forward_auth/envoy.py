@@ -1,4 +1,4 @@
-"""Envoy 1.35 or newer: the ``ext_authz`` filter with its HTTP service, between two that change headers.
+"""Envoy 1.40 or newer (a retry policy for questions): the ``ext_authz`` filter with its HTTP service, between two that change headers.
 
 Envoy joins repeated header lines with a comma, so a repeated Origin reaches us as one that is not ours.
 """

@@ -116,6 +116,40 @@ def test_what_leaves_a_front_proxy_no_way_is_said(config: Path, capsys: pytest.C
         capsys.readouterr()
 
 
+def test_how_stale_a_repeated_answer_may_be_is_said_in_the_file(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, told in ((["--cache", "7s"], True), ([], False)):
+        assert run(["front-proxy", "nginx", *words, "--config", str(config)]) == 0
+        text = capsys.readouterr().out
+        assert ("up to 7 s: a sign-out reaches API calls with the old cookie that much later" in text) is told
+        assert ("proxy_cache bff_answers" in text) is told
+
+
+@every_program
+def test_several_instances_are_all_asked(program: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    doors = ["--door", "10.0.0.1:8081", "--door", "10.0.0.2:8082"]
+    if program == "traefik":
+        assert run(["front-proxy", program, *doors, "--config", str(config)]) == 2
+        assert "one address" in capsys.readouterr().err
+        assert run(["front-proxy", program, *doors[:2], "--config", str(config)]) == 0
+        assert "10.0.0.1:8081" in capsys.readouterr().out
+        return
+    assert run(["front-proxy", program, *doors, "--config", str(config)]) == 0
+    text = capsys.readouterr().out
+    assert "127.0.0.1:8081" not in text and all(address in text for address in ("10.0.0.1", "10.0.0.2", "8081", "8082"))
+    assert run(["front-proxy", program, "--door", "unix:/x", "--config", str(config)]) == 78
+    assert run(["front-proxy", program, "--door", "nonsense", "--config", str(config)]) == 2
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_an_https_api_named_by_its_address_is_checked_or_left_to_the_door(
+    program: str, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(config.read_text().replace("https://api.example.com/v1/", "https://192.0.2.7/v1/"))
+    assert run(["front-proxy", program, "--config", str(config)]) == 0
+    text = capsys.readouterr().out
+    assert ("/api/ passes through the door: its API's certificate names an address" in text) is (program in ("nginx", "haproxy"))
+
+
 def test_a_door_that_trusts_nobody_is_warned_about(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config.write_text(config.read_text().replace('trusted_proxies = ["127.0.0.1/32"]', ""))
     assert run(["front-proxy", "caddy", "--config", str(config)]) == 0
