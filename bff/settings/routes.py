@@ -36,7 +36,8 @@ class RouteSettings(Section):
     """One prefix of paths and the API behind it."""
 
     path: Text
-    """Prefix (`/api/orders/`), or one path with `exact`. The longest match wins; paths of the BFF can't be shadowed."""
+    """Prefix (`/api/orders/`), or one path with `exact`. The longest match wins; a path that only a looser
+    reader would give to a longer one (`%6f`, `;x`, another case) is a 404. Paths of the BFF can't be shadowed."""
     name: Text = ""
     """Label in logs and metrics; empty: the path."""
     exact: bool = False
