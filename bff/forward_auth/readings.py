@@ -13,12 +13,12 @@ from collections import OrderedDict
 from dataclasses import fields
 from typing import Final
 
+from bff.base.met import Met
 from bff.forward_auth.dialects import Dialect
 from bff.policy.facts import Facts, build_facts
 from bff.proxy.edge import Edge
 
 MAX_KEPT_BYTES: Final = 8192
-MAX_MET: Final = 8192
 _FIELDS: Final = tuple(each.name for each in fields(Facts))
 _ID_LINE: Final = re.compile(rb"\r\nx-request-id:[ ]?([A-Za-z0-9._-]{1,64})(?=\r\n)", re.IGNORECASE)
 _OWN_WEIGHT: Final = 1024
@@ -58,7 +58,7 @@ class Readings:
         self._entries = entries
         self._left = total_bytes
         self._kept: OrderedDict[bytes, Reading] = OrderedDict()
-        self._met: set[int] = set()
+        self._met = Met()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -69,13 +69,7 @@ class Readings:
 
     def is_worth(self, key: bytes) -> bool:
         """Whether a question with this key came before."""
-        mark = hash(key)
-        if mark in self._met:
-            return len(key) <= MAX_KEPT_BYTES
-        if len(self._met) >= MAX_MET:
-            self._met.clear()
-        self._met.add(mark)
-        return False
+        return len(key) <= MAX_KEPT_BYTES and not self._met.is_first(hash(key))
 
     def keep(self, key: bytes, reading: Reading) -> None:
         self._drop(self._kept.pop(key, None))
@@ -90,6 +84,6 @@ class Readings:
             self._left += reading.weight
 
     def forget(self) -> None:
-        self._met.clear()
+        self._met.forget()
         while self._kept:
             self._drop(self._kept.popitem()[1])

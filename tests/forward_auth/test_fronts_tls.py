@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.forward_auth.conftest import browser_through
 from tests.forward_auth.fronts import FrontProxy
 from tests.forward_auth.judging import SESSION, at_the_door
 from tests.forward_auth.secure import SecureWorld, through_tls
@@ -78,3 +79,21 @@ async def test_an_api_behind_tls_may_be_named_by_its_address(tls_front: FrontPro
     assert here.answer.status == 200, here.answer
     (seen,) = secure.by_address.seen
     assert seen.claims["sub"] == "ada-7c1f04" and not any(seen.all("cookie"))
+
+
+@pytest.mark.row("WS-1", "M12", "SESS-10")
+async def test_sign_in_websocket_and_sign_out_through_tls(tls_front: FrontProxy, secure: SecureWorld) -> None:
+    world = secure.world
+    browser = browser_through(tls_front, world)
+    assert (await world.sign_in(browser)).status == 200
+    address = world.app.replace("https", "wss")
+    async with browser.websocket(f"{address}/api/echo", origin="https://evil.example") as socket:
+        assert socket.status == 403, socket.answer.raw_head
+    async with browser.websocket(f"{address}/api/echo") as socket:
+        assert socket.status == 101
+        await socket.send("hello")
+        assert "hello" in await socket.receive()
+    thief = browser.stolen_copy()
+    assert (await thief.fetch("/record/x", page=f"{world.app}/")).status == 200
+    assert (await browser.fetch("/bff/logout", method="POST")).status in (200, 303)
+    assert (await thief.fetch("/record/x", page=f"{world.app}/")).status == 401
