@@ -153,7 +153,7 @@ def test_the_memory_is_bounded_and_what_came_once_takes_none_of_it() -> None:
         kept.keep(b"%d" % number, Reading(NGINX, EDGE, facts, facts))
     assert len(kept) == 3 and kept.find(b"8", EDGE) is not None and kept.find(b"5", EDGE) is None
     for number in range(9):
-        kept.keep(b"%d" % number + b"x" * 4000, Reading(NGINX, EDGE, facts, facts))
+        kept.keep(b"%d" % number + b"x" * 1500, Reading(NGINX, EDGE, facts, facts))
     assert len(kept) == 1
     kept.forget()
     assert len(kept) == 0
