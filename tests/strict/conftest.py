@@ -42,6 +42,7 @@ def routes_to(upstream: HostileUpstream) -> list[dict[str, object]]:
         {"path": "/x", "upstream": f"{base}/x", "token": "none"},
         {"path": "/hidden/", "upstream": f"{base}/hidden/"},
         {"path": "/up/", "upstream": f"{base}/up/", "idle_timeout": "3s", "head_timeout": "3s"},
+        {"path": "/up/strong", "upstream": f"{base}/up/strong", "acr": ["mfa"]},
         {"path": "/api/", "upstream": f"{base}/api/", "token": "none"},
         {"path": "/auth/", "upstream": f"{base}/auth/", "token": "none"},
     ]
