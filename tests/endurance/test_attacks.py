@@ -1,13 +1,13 @@
-"""Cheap requests, dear work: slow heads, slow bodies, slow readers, header bombs, many connections, floods of pipelined requests.
+"""Cheap requests, dear work: slow heads, slow bodies, slow readers, header bombs, many connections, floods of every kind.
 
-Each runs against a real worker while a control user's calls are timed: all served, each within a second (ALIVE).
+Each runs against a real worker while a control user's calls are timed, to our own endpoint and to an API: all served, each within a
+second (ALIVE). The floods are in tests.endurance.attackers; ``python -m tests.endurance.siege`` shows them as a table.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import shutil
 import statistics
@@ -17,46 +17,58 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from bench.flow import Peak, Run, running
-from bench.memory import raise_file_limit
+from bench.flow import Peak, Run
+from tests.endurance import siege
+from tests.endurance.attackers import ATTACKS
+from tests.endurance.siege import TLS_ATTACKS, Outcome, besiege, stage
 from tests.harness.http import Wire
-from tests.harness.programs import PYTHON, ROOT
 
 # Attackers leave without closing; their sockets are the collector's.
 pytestmark = [pytest.mark.timeout(90), pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 HEAD_S, BODY_S = 3.0, 3.0
+SECONDS = 3.0
+MAY_HOLD_MIB = {"never reading": 200 * 0.3, "pipelining unread": 200 * 0.4, "slow reading": 200 * 0.3}
+"""What an attack may cost in memory where each of its connections may hold some: 256 KiB for a reader (F55), one read and 64 KiB for
+whoever pipelines (D4). The others: 24 MiB."""
 
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
-    raise_file_limit()
-    with running(config={"server": {"workers": 1, "head_timeout": "3s", "keep_alive": "5s", "max_connections": 3000}}) as made:
+    with stage() as made:
         yield made
 
 
 @contextlib.asynccontextmanager
-async def controlled(run: Run, path: str = "/bff/user") -> AsyncIterator[None]:
-    """Somebody signed in calls every 50 ms, each time on a new connection, until the block ends: each served within a second.
-
-    ``/bff/user`` needs no upstream: ours lives in this very process, which the attack keeps busy.
-    """
-    process = await asyncio.create_subprocess_exec(
-        PYTHON, "-m", "tests.endurance.control", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
-    )
-    head = run.head(path, ("Connection", "close")).decode("latin-1")
-    assert process.stdin is not None
-    process.stdin.write(json.dumps({"port": run.world.product.port, "head": head}).encode() + b"\n")
-    await process.stdin.drain()
-    await asyncio.sleep(0.3)  # it is up and calling
-    try:
+async def controlled(run: Run) -> AsyncIterator[None]:
+    """Somebody signed in calls both paths until the block ends: each call served within a second."""
+    async with siege.controlled(run) as found:
         yield
-        await asyncio.sleep(0.3)
-    finally:
-        said, complaint = await process.communicate(b"")
-    assert process.returncode == 0, complaint[-800:]
-    took = json.loads(said)
-    assert len(took) >= 3
-    assert max(took) < 1.0, (max(took), statistics.median(took))
+    check_served(found[0])
+
+
+def check_served(outcome: Outcome) -> None:
+    assert not outcome.failed, (len(outcome.failed), outcome.failed[:3])
+    for path, took in outcome.took.items():
+        assert len(took) >= 3, path
+        assert max(took) < 1.0, (path, max(took), statistics.median(took))
+
+
+@pytest.mark.row("D3", "D4", "D9", "D11", "D15", "F52", "F55")
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name not in TLS_ATTACKS])
+async def test_a_control_user_is_served_within_a_second_throughout(name: str, run: Run) -> None:
+    outcome = await besiege(run, name, seconds=SECONDS)
+    assert outcome.done
+    check_served(outcome)
+    assert outcome.grown_mib <= MAY_HOLD_MIB.get(name, 24), outcome.grown_mib
+
+
+@pytest.mark.row("D9")
+async def test_handshakes_without_end_leave_a_control_user_unharmed() -> None:
+    with stage(tls=True) as secure:
+        for name in TLS_ATTACKS:
+            outcome = await besiege(secure, name, seconds=SECONDS, tls=True)
+            assert outcome.done
+            check_served(outcome)
 
 
 async def seconds_until_closed(wire: Wire, timeout_s: float) -> float:
@@ -161,52 +173,6 @@ async def test_an_endless_chunk_line_or_trailer_is_refused(endless: bytes, run: 
             await wire.send(endless)
     assert (await wire.read_answer("POST")).status == 400
     await wire.close()
-
-
-@pytest.mark.row("D4")
-async def test_ten_thousand_pipelined_requests_wait_outside(run: Run) -> None:
-    wire = await Wire.open(run.address)
-    request = run.head("/flow/json")
-    with Peak(run.worker) as peak:
-        async with controlled(run):
-            sending = asyncio.ensure_future(_send_all(wire, request, 10_000))
-            for _ in range(3000):
-                assert (await wire.read_answer("GET")).status == 200
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
-    wire.writer.transport.abort()
-    assert peak.grown_mib <= 10
-
-
-async def _send_all(wire: Wire, request: bytes, count: int) -> None:
-    for _ in range(count // 100):
-        await wire.send(request * 100)
-
-
-@pytest.mark.row("D4", "F55")
-async def test_whoever_never_reads_what_they_asked_for_costs_little(run: Run) -> None:
-    """50 readers that never read a large answer: the kernel's buffers fill, ours do not."""
-    wires = []
-    with Peak(run.worker) as peak:
-        async with controlled(run):
-            for _ in range(50):
-                wire = await Wire.open(run.address)
-                wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
-                await wire.send(run.head(f"/free/big?{200 * 1024 * 1024}"))
-                wires.append(wire)
-            await asyncio.sleep(2)
-    assert peak.grown_mib <= 16, peak.grown_mib  # at most 256 KiB for each, F55
-    for wire in wires:
-        wire.writer.transport.abort()
-
-
-@pytest.mark.row("D9")
-async def test_a_storm_of_connections_leaves_room_for_the_control_user(run: Run) -> None:
-    async with controlled(run):
-        for _ in range(5):
-            wires = await asyncio.gather(*(Wire.open(run.address) for _ in range(400)))
-            for wire in wires:
-                wire.writer.transport.abort()
 
 
 @pytest.mark.row("D5", "D8")
