@@ -21,6 +21,7 @@ from bff.session.sealing import KeyRing
 BACKLOG = 4096
 STORE_PATIENCE_S = 5.0
 SETTLE_EVERY_S = 60.0
+M_ARENA_MAX = -8
 
 
 @dataclass(slots=True)
@@ -93,6 +94,12 @@ async def reach_store(shared: Shared, stop: asyncio.Event) -> None:
             if shared.clock.monotonic() >= deadline:
                 raise
         await asyncio.sleep(0.25)
+
+
+def limit_arenas() -> None:
+    """One heap for all threads, before any is started: the store's threads would each keep one of their own."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 async def cancel(task: asyncio.Future[None]) -> None:

@@ -66,7 +66,7 @@ def _leave_out_pretty_printers() -> None:
 def _supervise(box: PlanBox, door: socket.socket, manage: socket.socket, folder: Path, config: str) -> int:
     from bff.base.clock import SystemClock
     from bff.observe.logs import configure_logs
-    from bff.process import Instance, name_process, settle_memory
+    from bff.process import Instance, limit_arenas, name_process, settle_memory
     from bff.worker import run_worker
 
     name_process("bff")
@@ -110,6 +110,7 @@ def _supervise(box: PlanBox, door: socket.socket, manage: socket.socket, folder:
         let_go=let_go,
         notify=lambda state: notify_systemd(state, os.environ),
     )
+    limit_arenas()
     settle_memory()
     return supervisor.run()
 

@@ -85,10 +85,10 @@ def outbound_head(admitted: Admitted, *, rules: HeaderRules, websocket_key: byte
         parts.append(b"\r\n".join(passing) + b"\r\n")
     if admitted.route.forward_cookies and facts.cookies:
         parts.append(_cookie_line(foreign_cookies(facts, admitted.route, rules)))
-    if admitted.credential is not None:
-        parts.append(b"Authorization: " + admitted.credential.authorization + b"\r\n")
     parts.append(rules.common_out)
     parts.append(f"X-Forwarded-For: {facts.client_ip or 'unknown'}\r\nX-Request-Id: {facts.request_id}\r\n".encode("ascii"))
+    if admitted.credential is not None:
+        parts.append(b"Authorization: " + admitted.credential.authorization + b"\r\n")
     if facts.websocket:
         parts.append(_handshake(facts, websocket_key))
     else:

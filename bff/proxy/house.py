@@ -25,7 +25,7 @@ from bff.proxy.edge import Edge, Network
 from bff.proxy.head import HeadReader
 from bff.proxy.headers import HeaderRules, agent_head, outbound_head
 from bff.proxy.lane import AccessRecord, Glimpse, Lane, Seat
-from bff.proxy.memo import HeadMemo, Plan, Way
+from bff.proxy.memo import HeadMemo, Plan, Way, share
 from bff.proxy.patterns import Pattern, Patterns
 from bff.proxy.renewal import Renewer
 from bff.proxy.upstream import UpstreamPool
@@ -249,7 +249,8 @@ class DoorHouse:
             head = outbound_head(admitted, rules=self.rules, websocket_key=key)
         lane = self._lane(admitted.route)
         way = self._way(lane, None if target is None else target.upstream)
-        plan = Plan(admitted, edge, way.origin, _split(head, facts, edge), lane, self._seat(admitted))
+        admitted, parts = share(admitted, _split(head, facts, edge))
+        plan = Plan(admitted, edge, way.origin, parts, lane, self._seat(admitted))
         plan.websocket_key = key
         if target is not None and plan.keep_alive and not facts.websocket and not admitted.set_cookies:
             plan.replies = way.bodiless if facts.method == "HEAD" else way.replies

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from bff.policy.facts import Facts
@@ -17,7 +18,7 @@ from bff.policy.verdict import Admitted
 from bff.proxy.edge import Edge
 from bff.proxy.lane import Lane, Seat
 from bff.proxy.replies import Replies
-from bff.session.model import Live, Session
+from bff.session.model import Credential, Live, Session
 
 if TYPE_CHECKING:
     from bff.proxy.upstream import Origin
@@ -43,6 +44,28 @@ class Way:
         self.origin = origin
         self.replies = Replies()
         self.bodiless = Replies()
+
+
+@dataclass(slots=True)
+class Attached:
+    """What the requests of one session have in common: the token, and the end of the outbound head, which holds it again."""
+
+    credential: Credential
+    end: bytes
+
+
+def share(admitted: Admitted, head: tuple[bytes, bytes]) -> tuple[Admitted, tuple[bytes, bytes]]:
+    """The same, with what an earlier plan of this session holds already: tokens are half of what plans weigh."""
+    live, credential = admitted.live, admitted.credential
+    if live is None or credential is None or live.session is None:
+        return admitted, head
+    attached = live.attached
+    if not isinstance(attached, Attached) or attached.credential != credential:
+        live.attached = Attached(credential, head[1])
+        return admitted, head
+    if attached.end != head[1]:
+        attached.end = head[1]
+    return replace(admitted, credential=attached.credential), (head[0], attached.end)
 
 
 class Plan:
@@ -157,4 +180,4 @@ class HeadMemo(Kept[bytes, Plan]):
     def keep(self, block: bytes, plan: Plan) -> None:
         """Remember a plan. What is too big, or answers with cookies of its own, is not worth or not safe to keep."""
         if len(block) <= MAX_KEPT_HEAD_BYTES and plan.admitted is not None and not plan.admitted.set_cookies:
-            self.put(block, plan, PLAN_WEIGHT + len(block) + len(plan.head[0]) + len(plan.head[1]))
+            self.put(block, plan, PLAN_WEIGHT + len(block) + len(plan.head[0]))

@@ -248,7 +248,7 @@ class Keeper:
 
     def finish(self, live: Live, reason: EndReason) -> None:
         """Over in this worker: nothing recalls it any more, and its watchers are told, once."""
-        session, live.session = live.session, None
+        session, live.session, live.attached = live.session, None, None
         if session is None:
             return
         self._rounds.dirty.pop(live.key, None)

@@ -73,7 +73,7 @@ class Live:
     There is one Live per session and worker for as long as anybody holds it, so who watches must hold it. ``half`` is
     the ticket's half of the record key; ``checked_at`` (monotonic) is when the store last vouched for it;
     ``known_at`` (monotonic) is when this version of the session became known; ``stored_seen_at`` is the last activity
-    that the store knows of.
+    that the store knows of. ``attached`` is the door's, for as long as the session lives: what it last sent along for it.
     """
 
     session: Session | None
@@ -86,6 +86,7 @@ class Live:
     checked_at: float = float("-inf")
     known_at: float = float("-inf")
     stored_seen_at: float = float("-inf")
+    attached: Any = field(default=None, repr=False)
 
     @property
     def idle_until(self) -> float:

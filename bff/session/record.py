@@ -7,6 +7,8 @@ The record's key comes from the ticket's half and a server half; the tag binds s
 from __future__ import annotations
 
 import secrets
+import sys
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -124,15 +126,23 @@ def _pack(session: Session) -> _PackedSession:
     )
 
 
+@lru_cache(maxsize=256)
+def _scopes(scopes: tuple[str, ...]) -> frozenset[str]:
+    """One set for all sessions that were granted the same: a worker holds thousands of them."""
+    return frozenset(scopes)
+
+
 def _unpack(packed: _PackedSession, row: Row) -> Session:
     grants = {
-        audience: Grant(Secret(grant.access_token), grant.expires_at, frozenset(grant.scopes), grant.token_type, grant.issued_at)
+        audience: Grant(
+            Secret(grant.access_token), grant.expires_at, _scopes(tuple(grant.scopes)), sys.intern(grant.token_type), grant.issued_at
+        )
         for audience, grant in packed.grants.items()
     }
     return Session(
         key=row.key,
         version=row.version,
-        issuer=packed.issuer,
+        issuer=sys.intern(packed.issuer),
         subject=packed.subject,
         created_at=row.created_at,
         expires_at=row.expires_at,

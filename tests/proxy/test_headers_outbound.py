@@ -29,12 +29,12 @@ def test_a_minimal_request_gets_our_fields_and_nothing_invented() -> None:
     request_id = values(block, "x-request-id")[0]
     assert fields(block) == [
         ("host", "api.internal"),
-        ("authorization", "Bearer ours"),
         ("x-forwarded-proto", "https"),
         ("x-forwarded-host", "app.example.com"),
         ("via", "1.1 bff"),
         ("x-forwarded-for", "192.0.2.7"),
         ("x-request-id", request_id),
+        ("authorization", "Bearer ours"),
     ]
 
 

@@ -15,7 +15,7 @@ from bff.policy.verdict import Admitted, Target
 from bff.proxy.edge import Edge
 from bff.proxy.framing import FramingError, chunk
 from bff.proxy.lane import LATENCY_BOUNDS_S, Lane, Seat
-from bff.proxy.memo import HeadMemo, Plan
+from bff.proxy.memo import PLAN_WEIGHT, HeadMemo, Plan
 from bff.proxy.replies import Replies, Reply
 from bff.proxy.tether import Tether
 from bff.proxy.upload import BodyTooLarge, Upload
@@ -39,13 +39,13 @@ def plan(size: int = 100, **changes: Any) -> Plan:
 
 
 def test_the_head_memo_is_bounded_in_entries_and_in_bytes() -> None:
-    memo = HeadMemo(entries=3, total_bytes=1000)
+    memo = HeadMemo(entries=3, total_bytes=3 * PLAN_WEIGHT + 500)
     for number in range(5):
         memo.keep(b"%d" % number, plan(10))
     assert [memo.find(b"%d" % number) is not None for number in range(5)] == [False, False, True, True, True]
     for number in range(5):
-        memo.keep(b"%d" % number, plan(600))
-    assert len(memo) == 1
+        memo.keep(b"%d" % number, plan(400))
+    assert len(memo) == 2
     memo.keep(b"x" * 9000, plan(10))
     assert memo.find(b"x" * 9000) is None
     memo.keep(b"a", plan(10, set_cookies=("a=b",)))
@@ -57,13 +57,13 @@ def test_the_head_memo_is_bounded_in_entries_and_in_bytes() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 300)), max_size=60))
 def test_the_memo_never_miscounts_its_bytes(steps: list[tuple[int, int]]) -> None:
-    memo = HeadMemo(entries=4, total_bytes=700)
+    memo = HeadMemo(entries=4, total_bytes=4 * PLAN_WEIGHT - 500)
     for key, size in steps:
         if size % 7 == 0:
             memo.drop(b"%d" % key)
         else:
             memo.keep(b"%d" % key, plan(size))
-        assert memo._bytes == sum(len(block) + len(kept.head[0]) for block, kept in memo._kept.items())
+        assert memo._bytes == sum(PLAN_WEIGHT + len(block) + len(kept.head[0]) for block, kept in memo._kept.items())
         assert len(memo) <= 4
 
 
