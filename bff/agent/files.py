@@ -53,7 +53,10 @@ def _find_file(options: AgentOptions, raw_path: str) -> Path | None:
     if joined is None:
         return None
     path = Path(joined)
-    return path if path.is_file() and path.resolve().is_relative_to(root.resolve()) else None
+    try:
+        return path if path.is_file() and path.resolve().is_relative_to(root.resolve()) else None
+    except OSError:
+        return None  # a name longer than any file's, a folder we may not look into
 
 
 async def _send(path: Path, options: AgentOptions) -> Response:

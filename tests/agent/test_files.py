@@ -66,6 +66,12 @@ async def test_nothing_outside_the_directory_and_no_dot_file_is_served(world: Wo
     assert "OUTSIDE" not in text and "SECRET" not in text
 
 
+@pytest.mark.parametrize("path", ["/" + "a" * 256, "/" + "a" * 8000, "/assets/" + "a" * 300, "/" + "a/" * 4000 + "b"])
+async def test_a_name_longer_than_any_files_is_a_route_of_the_app_or_a_404(world: World, path: str) -> None:
+    assert (await world.ask("GET", path)).status_code == 200
+    assert (await world.ask("GET", path, page=False)).status_code == 404
+
+
 @pytest.mark.row("R3")
 @pytest.mark.parametrize("path", ["/orders/", "/app.js/", "/bff/user/", "//evil.test"])
 async def test_a_slash_is_never_repaired_by_a_redirect(world: World, path: str) -> None:
