@@ -33,7 +33,7 @@ def test_a_killed_worker_loses_only_the_requests_in_its_hands() -> None:
 @pytest.mark.row("F46", "OPS-2")
 def test_key_rotation_and_sighup_under_load_are_noticed_by_nobody() -> None:
     with WAYS["reload"].stage() as ours:
-        tally = asyncio.run(load(ours, seconds=15, every_s=4, how="reload"))
+        tally = asyncio.run(load(ours, seconds=22, every_s=4, how="reload"))
     assert not find_problems(tally, how="reload"), tally.lines()
     assert tally.turns >= 3
     assert not [name for name in tally.seen if "closed" in name or "ended" in name], "streams outlive a reload"
