@@ -101,7 +101,8 @@ class Call:
 
     def on_browser_eof(self) -> None:
         """The browser sends no more. A body that can't be completed is aborted; else see ``check``."""
-        if self.upload is not None or (self.stage == WAIT and (self.facts.body_length or 0) > len(self.door.held)):
+        unsent = 0 if self.body_sent else self.facts.body_length or 0
+        if self.upload is not None or (self.stage == WAIT and unsent > len(self.door.held)):
             self.cut()
         else:
             self.eof_mark = self.sent

@@ -13,6 +13,7 @@ import pytest
 import trustme
 import uvloop
 
+from bff.policy.routes import METHODS, Admission, Route
 from bff.policy.verdict import Refusal
 from bff.proxy.upstream import Origin, UpstreamConnection
 from bff.session.model import Credential
@@ -192,3 +193,37 @@ async def test_over_tls_an_answer_that_ends_with_its_connection_is_whole_only_af
         await client.send(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         await client.head()
         assert (b"0\r\n\r\n" in await client.rest()) is proper
+
+
+@pytest.mark.row("BODY-4", "F54")
+async def test_a_browser_that_half_closes_while_the_agents_answer_waits_to_be_heard_gets_it(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    waits: list[object] = []
+
+    async def agent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"abc")
+        writer.write(OK)
+        await reader.read()
+        writer.close()
+
+    async def hear(live: object) -> None:
+        waits.append(live)
+        await gate.wait()
+
+    path = str(tmp_path / "agent.sock")
+    server = await asyncio.start_unix_server(agent, path)
+    async with open_rig(pool={"agent_socket": path}) as rig:
+        rig.guard.upstream = None
+        rig.guard.route = Route("agent:/bff/logout", "/bff/logout", Admission.FORM, METHODS, exact=True)
+        rig.house.hear = hear
+        client = await rig.client()
+        await client.send(post(3).replace(b"/api/x", b"/bff/logout") + b"abc")
+        await eventually(lambda: waits)
+        client.writer.write_eof()
+        await eventually(lambda: not rig.house.doors or any(door.eof_at for door in rig.house.doors))
+        gate.set()
+        assert (await client.answer())[::2] == (200, b"{}")
+        rig.pool.close()
+        await eventually(lambda: rig.pool.open == 0)
+        await turns()
+    server.close()
