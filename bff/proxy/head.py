@@ -96,7 +96,7 @@ class HeadReader:
     ``csrf_header`` is the configured name of the CSRF header. Generated request ids are unique, not secret.
     """
 
-    def __init__(self, *, csrf_header: str = "x-csrf", entries: int = 2048) -> None:
+    def __init__(self, *, csrf_header: str = "x-csrf", entries: int = 1024) -> None:
         self.lines = LineMemo(LineReader(csrf_header=csrf_header.lower().encode()), entries=entries)
         self.starts = LineMemo(read_start, entries=entries)
         self._llhttp = SecondJudge()
