@@ -66,7 +66,7 @@ class Agency:
     desk_server: DeskServer
 
 
-def build_agency(shared: Shared, instance: Instance) -> Agency:
+def build_agency(shared: Shared, instance: Instance, slot: int) -> Agency:
     """The parts, wired together. ConfigError names the file and the key that cannot be used."""
     plan, clock, ring, store, probe = shared.plan, shared.clock, shared.ring, shared.store, shared.probe
     wire = _build_wire(plan, clock)
@@ -75,7 +75,15 @@ def build_agency(shared: Shared, instance: Instance) -> Agency:
     )
     client = _build_client(shared, directory, wire)
     keeper = build_keeper(shared, cached=min(CACHED_SESSIONS, plan.session.cached))
-    desk = CredentialDesk(keeper=keeper, client=client, store=store, clock=clock, probe=probe, margin_s=plan.session.renew_margin_s)
+    desk = CredentialDesk(
+        keeper=keeper,
+        client=client,
+        store=store,
+        clock=clock,
+        probe=probe,
+        margin_s=plan.session.renew_margin_s,
+        holder=instance.holder(slot),
+    )
     routes = {route.name: route for route in build_table(plan).routes if route.upstream is None and not route.by_claim}
     reception = Reception(signer=Signer(instance.ring, clock=clock), sessions=keeper, cookie=plan.cookie, routes=routes)
     agent = build_agent(
@@ -115,11 +123,11 @@ def build_agency(shared: Shared, instance: Instance) -> Agency:
     )
 
 
-async def run_agency(box: PlanBox, instance: Instance, *, manage: socket.socket, lifeline: int, clock: Clock) -> int:
+async def run_agency(box: PlanBox, instance: Instance, *, slot: int, manage: socket.socket, lifeline: int, clock: Clock) -> int:
     """Serve until SIGTERM has come and the last worker has gone, or the supervisor has; 0. ConfigError, StoreUnavailable at start."""
     plan = box.read()
     log = configure_logs(format=plan.server.log_format, level=plan.server.log_level)
-    agency = build_agency(build_shared(plan, clock=clock, log=log, memory_file=instance.store_path), instance)
+    agency = build_agency(build_shared(plan, clock=clock, log=log, memory_file=instance.store_path), instance, slot)
     stop, draining = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     watch_signals(draining.set, lambda: _reload(agency, box))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import hmac
 import os
 import secrets
 import signal
@@ -59,6 +60,10 @@ class Instance:
     def store_path(self) -> Path:
         """Where sessions live that nobody wants to keep (``memory:``): with the instance, and no longer."""
         return self.folder / "sessions.db"
+
+    def holder(self, slot: int) -> bytes:
+        """The name in leases of the process in this slot. Its successor has the same, so what a killed one held is not waited for."""
+        return hmac.digest(self.secret, b"holder %d" % slot, "sha256")[:16]
 
     def let_go(self) -> None:
         """This process is no worker: the pipe may end without it."""

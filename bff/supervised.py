@@ -79,17 +79,17 @@ def _supervise(box: PlanBox, door: socket.socket, manage: socket.socket, folder:
         manage.close()
         return run_child(run_worker(box, instance, door=door, lifeline=lifeline, clock=clock))
 
-    def serve_as_agent(lifeline: int) -> int:
+    def serve_as_agent(slot: int, lifeline: int) -> int:
         name_process("bff-agent")
         door.close()
         instance.let_go()
         # Imported here and not before the fork: what the agent is made of weighs on no worker.
         from bff.agency import run_agency
 
-        return run_child(run_agency(box, instance, manage=manage, lifeline=lifeline, clock=clock))
+        return run_child(run_agency(box, instance, slot=slot, manage=manage, lifeline=lifeline, clock=clock))
 
     def work(slot: int, lifeline: int) -> int:
-        return serve_browsers(lifeline) if slot < server.workers else serve_as_agent(lifeline)
+        return serve_browsers(lifeline) if slot < server.workers else serve_as_agent(slot, lifeline)
 
     def say(event: str, fields: Mapping[str, object]) -> None:
         role = "worker" if fields.get("worker", 0) in range(server.workers) else "agent"

@@ -70,6 +70,7 @@ class TokenClient(ClientTokenSource, TokenRevoker, Protocol):
 class CredentialDesk:
     """Credentials for a worker's sessions. ``margin_s``: how long before its end a token is renewed; ``wait_s``: how long
     a request waits for another worker's renewal. The lease outlives the provider's time-out and is renewed besides.
+    ``holder`` names us in leases, by default at random; a process that takes a dead one's place may take its leases with its name.
 
     Mutable state, all owned here: flights and turns (running work), back-off (10,000), revocations (1000), renewals that
     the store would not take (1000), the client's own tokens (1000).
@@ -86,6 +87,7 @@ class CredentialDesk:
         margin_s: float = 30.0,
         wait_s: float = 10.0,
         lease_s: float = LEASE_S,
+        holder: bytes = b"",
         pause: Pause = asyncio.sleep,
     ) -> None:
         self._keeper = keeper
@@ -99,7 +101,7 @@ class CredentialDesk:
         self._pause = pause
         self._flights: Flights[tuple[bytes, str, bytes], Credential] = Flights()
         self._turns = Turns()
-        self._holder = secrets.token_bytes(16)
+        self._holder = holder or secrets.token_bytes(16)
         self._backoff = Backoff(clock=clock)
         self._forced = Backoff(clock=clock, first_s=FORCED_EVERY_S, most_s=FORCED_EVERY_S)
         self._breaker = Breaker(clock=clock)

@@ -144,10 +144,6 @@ def _check_session(settings: Settings) -> Iterator[Finding]:
         yield Finding(("session", "store"), f"names {scheme}, which is not available in this version", "use sqlite:///path/sessions.db")
     elif not _is_store(store):
         yield Finding(("session", "store"), "is not a store", 'write "sqlite:///path/sessions.db" or "memory:"')
-    if scheme == "memory" and settings.server.workers > 1:
-        yield Finding(
-            ("session", "store"), "is memory, which several workers can't share", "use sqlite:///path/sessions.db, or server.workers = 1"
-        )
     if session.idle > session.max:
         yield Finding(("session", "idle"), "is longer than session.max", "make idle the shorter one")
 

@@ -125,7 +125,7 @@ class Session(Section):
     """How long a browser stays signed in and where its record is kept."""
 
     store: SecretText = written("sqlite:sessions.db")
-    """`sqlite:///absolute/path`, `sqlite:relative/path` or `memory:` (one worker, forgotten at restart)."""
+    """`sqlite:///absolute/path`, `sqlite:relative/path` or `memory:` (forgotten at restart)."""
     keys_file: FileName = "keys.json"
     """The key ring (`bff keys new`); read again on SIGHUP."""
     idle: Duration = written("30m")

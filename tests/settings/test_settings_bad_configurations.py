@@ -51,7 +51,6 @@ BAD: list[tuple[str, tuple[tuple[Any, ...], ...], str]] = [
     ("provider.par", (("provider", "par", "sometimes"),), "auto"),
     ("session.store", (("session", "store", "redis://localhost"),), ""),
     ("session.store", (("session", "store", "mysql://x"),), "memory:"),
-    ("session.store", (("server", "workers", 2),), "server.workers = 1"),
     ("session.idle", (("session", "idle", "13h"),), "shorter"),
     ("cookie.same_site", (("cookie", "same_site", "none"),), "strict"),
     ("cookie.name", (("cookie", "name", "a b"),), "letters"),
@@ -183,3 +182,8 @@ def test_missing_sections_and_broken_toml_are_told(tmp_path: Any) -> None:
         assert any(expected in line and "; fix: " in line for line in caught.value.problems)
     with pytest.raises(ConfigError, match="cannot be read"):
         load_settings(tmp_path / "none.toml", {})
+
+
+def test_a_memory_store_serves_any_number_of_workers(problems: Problems) -> None:
+    """The workers of an instance share it; it is a file of the instance that ends with it."""
+    assert problems(("server", "workers", 2)) == []
