@@ -24,7 +24,7 @@ from bff.process import BACKLOG, Instance, cancel, keep_settled, reach_store, se
 
 DESK_CLOSES_S = 5.0
 UNSENT_BYTES = 128 * 1024
-ACCEPTS_IN_A_TURN = 8
+ACCEPTS_IN_A_TURN = 16
 HANDSHAKE_S = 0.5
 
 

@@ -23,6 +23,7 @@ from bff.proxy.head import MAX_HEAD_BYTES, check_unfinished
 from bff.proxy.intake import Intake
 from bff.proxy.lane import Glimpse
 from bff.proxy.refusals import DOOR_FULL, HEAD_LATE
+from bff.proxy.turns import NEWCOMER_S
 from bff.proxy.upstream import bound_writes
 
 if TYPE_CHECKING:
@@ -58,11 +59,11 @@ class Door(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.write = self.transport.write
-        self.writelines = self.transport.writelines
+        self.write, self.writelines = self.transport.write, self.transport.writelines
         bound_writes(self.transport)
         self.made_at = self.moved_at = self.house.monotonic()
         self.edge = self.house.edge_of(self.transport)
+        self.house.turns.spend(NEWCOMER_S)
         if not self.house.crowd.enter(self, self.moved_at):
             self.refuse(DOOR_FULL)
             if self.house.crowd.overfull:
@@ -260,7 +261,6 @@ class Door(asyncio.Protocol):
         self.transport.abort()
 
     def pause_reading(self) -> None:
-        """The upstream takes no more for now."""
         if self.intake is not None:
             self.intake.wanted = False
         self.regulate()

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 SMALL_BYTES = 1024
 """So few are passed on at once: what they cost is bounded by their number."""
-SHARE_S, QUICK_S = 0.001, 0.0005
-LEAST_PACE, MOST_PACE = 4 * 1024, 256 * 1024
+SHARE_S, QUICK_S = 0.0005, 0.0002
+LEAST_PACE, MOST_PACE = 2 * 1024, 256 * 1024
 
 
 class Intake:

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable
 
 BUDGET_S = 0.003
+NEWCOMER_S = 0.0002
+"""What a new connection takes of it: while many wait to be accepted, bulk is down to one share in a turn, so that they wait no longer."""
 
 
 class Turns:
@@ -39,7 +41,7 @@ class Turns:
         self._call()
 
     def spend(self, seconds: float) -> None:
-        """Count what was done without asking."""
+        """Count what was done without asking. What is spent beyond this turn's time is missing in the next."""
         self._left -= seconds
         self._call()
 
@@ -57,12 +59,14 @@ class Turns:
 
     def _on_turn(self) -> None:
         self._called = False
-        self._left = BUDGET_S
+        self._left = BUDGET_S + min(0.0, max(self._left, -BUDGET_S))
         count = len(self._waiting)
         try:
-            while count and self._left > 0:
+            while count:
                 count -= 1
                 self._do(self._waiting.popleft())
+                if self._left <= 0:
+                    break
         finally:
             if self._waiting:
                 self._call()

@@ -29,6 +29,7 @@ from tests.harness.programs import PYTHON, ROOT, free_port
 
 MAX_CONNECTIONS = 3000
 TLS_ATTACKS = ("handshakes", "stalled handshakes")
+TOGETHER = ("storm + tiny frames + never reading + pipelining refused + bombs", "hold + tiny pings + slow reading + logins")
 SERVER = {"workers": 1, "head_timeout": "3s", "keep_alive": "5s", "max_connections": MAX_CONNECTIONS}
 
 
@@ -38,7 +39,7 @@ class Outcome:
 
     took: Mapping[str, list[float]]
     failed: list[str]
-    done: Mapping[str, int]
+    done: Mapping[str, Mapping[str, int]]
     grown_mib: float
 
     def worst(self, path: str) -> float:
@@ -134,13 +135,14 @@ async def controlled(run: Run, *, tls: bool = False) -> AsyncIterator[list[Outco
 
 
 async def besiege(run: Run, name: str, *, seconds: float = 6.0, tls: bool = False) -> Outcome:
-    """One attack under the eyes of the control user."""
-    attacker = await _start("attackers")
+    """One attack, or several joined by " + ", under the eyes of the control user."""
+    attackers = {part: await _start("attackers") for part in name.split(" + ")}
     with Peak(run.worker) as peak:
         async with controlled(run, tls=tls) as found:
-            told = {"attack": name, "port": run.world.product.port, "seconds": seconds, "heads": attack_heads(run)}
-            await _tell(attacker, told)
-            done = await _result(attacker)
+            for part, attacker in attackers.items():
+                told = {"attack": part, "port": run.world.product.port, "seconds": seconds, "heads": attack_heads(run)}
+                await _tell(attacker, told)
+            done = {part: await _result(attacker) for part, attacker in attackers.items()}
     return replace(found[0], done=done, grown_mib=peak.grown_mib)
 
 
@@ -181,7 +183,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--pin", action="store_true")
     told = parser.parse_args()
-    names = told.attacks or list(ATTACKS)
+    names = told.attacks or [*ATTACKS, *TOGETHER]
     cores = sorted(os.sched_getaffinity(0))
     print("| attack | path | calls | p50 ms | p99 ms | worst ms | failed | MiB | s without a core |\n|" + " --- |" * 9)
     if told.pin:

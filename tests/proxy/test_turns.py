@@ -11,7 +11,7 @@ from bff.base.clock import FakeClock
 from bff.proxy import turns as turns_module
 from bff.proxy.door import MAX_HELD_BYTES
 from bff.proxy.intake import LEAST_PACE
-from bff.proxy.turns import BUDGET_S, Turns
+from bff.proxy.turns import BUDGET_S, NEWCOMER_S, Turns
 from tests.proxy.rig import GET, OK, Peer, always_ok, eventually, open_rig, turns
 
 MIB = 1024 * 1024
@@ -190,3 +190,17 @@ async def test_a_half_closed_connection_still_gets_its_answer_if_the_body_behind
             assert await client.was_reset()
         else:
             assert (await client.answer())[0] == 200
+
+
+async def test_what_was_spent_beyond_a_turn_is_missing_in_the_next_but_somebody_always_gets_on() -> None:
+    """As many newcomers as a turn may accept leave bulk one share of it."""
+    clock, done = FakeClock(), []
+    shares = Turns(monotonic=clock.monotonic)
+    for number in range(4):
+        shares.later(lambda number=number: done.append(number))
+    for turn in range(1, 4):
+        shares.spend(100 * NEWCOMER_S)
+        await asyncio.sleep(0)
+        assert len(done) == turn
+    await asyncio.sleep(0)
+    assert done == [0, 1, 2, 3]
