@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping, Sequence
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from functools import lru_cache
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlencode
@@ -25,6 +25,7 @@ from bff.oauth.transport import Transport
 # Shorter than the usual idle time-out of servers (5 s): a POST that meets a closing connection fails ambiguously, and a
 # code or a rotated refresh token must not be sent twice.
 _KEEP_ALIVE_S = 2.0
+_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "bff-token-handler"}
 
 
 class Wire:
@@ -49,15 +50,11 @@ class Wire:
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
         self._clock: Clock = clock or SystemClock()
-        self._client = httpx.AsyncClient(
-            # Only the connection has a limit of its own: the deadline of the whole exchange bounds the rest.
-            timeout=httpx.Timeout(None, connect=min(connect_timeout_s, timeout_s)),
-            follow_redirects=False,
-            trust_env=False,
-            cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
-            headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "bff-token-handler"},
-            transport=transport or Transport(tls=_build_tls(ca_file, client_cert_file, client_key_file), rest_s=_KEEP_ALIVE_S),
-        )
+        # Only the connection has a limit of its own: the deadline of the whole exchange bounds the rest.
+        self._extensions = {"timeout": {"connect": min(connect_timeout_s, timeout_s)}}
+        # No httpx.AsyncClient above it: what that adds (redirects, cookies, proxies from the environment) is what must not be, and
+        # it doubled the cost of a call.
+        self._transport = transport or Transport(tls=_build_tls(ca_file, client_cert_file, client_key_file), rest_s=_KEEP_ALIVE_S)
 
     async def get(self, url: str, *, headers: Mapping[str, str] | None = None, timeout_s: float | None = None) -> Answer:
         """GET ``url``. ProviderUnavailable when nothing usable came, ProviderMisbehaved when too much did."""
@@ -75,7 +72,7 @@ class Wire:
         return await self._send(self._build("POST", url, sent, urlencode(form).encode("ascii")), timeout_s)
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._transport.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -85,7 +82,7 @@ class Wire:
 
     def _build(self, method: str, url: str, headers: Mapping[str, str], content: bytes | None) -> httpx.Request:
         try:
-            return self._client.build_request(method, url, headers=dict(headers), content=content)
+            return httpx.Request(method, _read_url(url), headers={**_HEADERS, **headers}, content=content, extensions=self._extensions)
         except (httpx.InvalidURL, ValueError) as error:
             raise ProviderMisbehaved(f"unusable URL: {type(error).__name__}") from None
 
@@ -93,7 +90,7 @@ class Wire:
         where = f"{request.method} {request.url.host}{request.url.path}"
         try:
             async with asyncio.timeout(timeout_s or self._timeout_s):
-                response = await self._client.send(request, stream=True)
+                response = await self._transport.handle_async_request(request)
                 try:
                     return self._answer(response, await self._read_body(response, where))
                 finally:
@@ -118,11 +115,17 @@ class Wire:
         if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
             raise ProviderMisbehaved(f"{where}: a content coding we did not ask for")
         body = bytearray()
-        async for piece in response.aiter_bytes():
+        async for piece in response.stream:  # type: ignore[union-attr]
             body += piece
             if len(body) > self._max_bytes:
                 raise ProviderMisbehaved(f"{where}: more than {self._max_bytes} bytes")
         return bytes(body)
+
+
+@lru_cache(maxsize=64)
+def _read_url(url: str) -> httpx.URL:
+    """The endpoints of a provider are few and reading an address is a tenth of a call."""
+    return httpx.URL(url)
 
 
 def _build_tls(ca_file: str, cert_file: str, key_file: str) -> ssl.SSLContext:

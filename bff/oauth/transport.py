@@ -147,7 +147,7 @@ class _Body(httpx.AsyncByteStream):
 
 def _origin_of(url: httpx.URL) -> Origin:
     scheme = url.scheme
-    if scheme not in ("http", "https"):
+    if scheme not in ("http", "https") or not url.raw_host:
         raise httpx.UnsupportedProtocol(f"not a scheme we speak: {scheme[:16]}")
     return scheme, url.raw_host.decode("ascii"), url.port or (443 if scheme == "https" else 80)
 

@@ -15,11 +15,12 @@ from bff.session.sealing import KeyRing
 
 class Signer:
     """Signs under the ring's newest key, verifies under all. A purpose is a salt: what was signed for one purpose is
-    nothing for another (attack S9)."""
+    nothing for another (attack S9). Keeps one serializer for each purpose, of which a program has a few."""
 
     def __init__(self, ring: KeyRing, *, clock: Clock | None = None) -> None:
         self._ring = ring
-        self._clock = clock or SystemClock()
+        self._signer = _signer_of(clock or SystemClock())
+        self._ready: dict[str, tuple[list[str], URLSafeTimedSerializer]] = {}
 
     def sign(self, purpose: str, value: Any) -> str:
         """URL-safe text of a JSON value with the time of signing."""
@@ -29,16 +30,18 @@ class Signer:
         """The value, if we signed it for this purpose at most ``max_age_s`` ago. SealBroken."""
         try:
             return self._serializer(purpose).loads(text, max_age=int(max_age_s))
-        except BadData as error:
+        except (BadData, UnicodeError) as error:
             raise SealBroken(type(error).__name__) from None
 
     def _serializer(self, purpose: str) -> URLSafeTimedSerializer:
-        return URLSafeTimedSerializer(
-            self._ring.signing_keys(purpose),
-            salt=f"bff {purpose}",
-            signer=_signer_of(self._clock),
-            signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
-        )
+        keys = self._ring.signing_keys(purpose)
+        ready = self._ready.get(purpose)
+        if ready is None or ready[0] != keys:
+            serializer = URLSafeTimedSerializer(
+                keys, salt=f"bff {purpose}", signer=self._signer, signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256}
+            )
+            ready = self._ready[purpose] = keys, serializer
+        return ready[1]
 
 
 def _signer_of(clock: Clock) -> type[TimestampSigner]:
