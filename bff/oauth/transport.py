@@ -7,6 +7,7 @@ loops that we have no use for. Protocol and TLS stay with the libraries: h11 rea
 from __future__ import annotations
 
 import asyncio
+import select
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -36,9 +37,10 @@ class _Connection:
 
     @property
     def usable(self) -> bool:
-        """Still open, and silent: what comes unasked is the answer to no request (T4). asyncio has no public way to ask for the latter."""
+        """Still open, and silent: what comes unasked is the answer to no request (T4). asyncio has no public way to ask for the latter,
+        and does not know yet what came since its loop last looked: an end, perhaps, that would swallow the next request."""
         unasked = self.http.trailing_data[0] or self.reader._buffer  # type: ignore[attr-defined]
-        return not (unasked or self.reader.at_eof() or self.writer.is_closing())
+        return not (unasked or self.reader.at_eof() or self.writer.is_closing() or _has_come(self.writer))
 
     async def next_event(self) -> h11.Event:
         """The next part of the answer. httpx.RemoteProtocolError, httpx.ReadError."""
@@ -143,6 +145,13 @@ class _Body(httpx.AsyncByteStream):
         connection, self._connection = self._connection, None
         if connection is not None:
             self._transport.release(connection)
+
+
+def _has_come(writer: asyncio.StreamWriter) -> bool:
+    """Whether the kernel holds bytes or an end that nobody has read."""
+    poll = select.poll()
+    poll.register(writer.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _origin_of(url: httpx.URL) -> Origin:
