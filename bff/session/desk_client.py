@@ -69,6 +69,8 @@ class RemoteDesk:
     async def renew(self, live: Live | None, *, audience: str, stale: Credential) -> Credential:
         """Another credential than ``stale``, which an API refused (TOKEN-10), or ``stale`` itself. Errors as for ``issue``."""
         slot = next((slot for slot, held in self._held.items() if held.authorization == stale.authorization), None)
+        if slot is None and live is None:
+            return await self._ask(None, "client", audience, stale.scopes, stale)
         if slot is None:
             return await self._ask(live, "user", audience, frozenset(), stale)
         fresh = await self._ask(None, "client", audience, slot[1], stale)
@@ -146,6 +148,9 @@ class _Line:
 
     async def _ask_once(self, wish: Wish) -> Answer:
         writer = self._writer or await self._opening.join("", self._open)
+        await writer.drain()  # an agent that does not read is sent no more than it has been already
+        if writer is not self._writer or writer.is_closing():
+            raise ConnectionResetError("the agent's desk is gone")  # nobody would hear an answer on this one any more
         self._numbers += 1
         number = self._numbers
         waiting = self._waiting[number] = asyncio.get_running_loop().create_future()

@@ -27,13 +27,20 @@ from bff.session.model import Credential, TokenKind
 MAX_FRAME = 1 << 20
 
 
-class Hello(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True):
+    """Of all that is said here nothing is for logs (PRIV-1)."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+class Hello(Message, frozen=True):
     """The first frame of a connection: proof that the caller is one of our own processes."""
 
     secret: bytes
 
 
-class Told(msgspec.Struct, frozen=True, array_like=True):
+class Told(Message, frozen=True, array_like=True):
     """A credential."""
 
     authorization: bytes
@@ -49,14 +56,14 @@ class Told(msgspec.Struct, frozen=True, array_like=True):
         return Credential(self.authorization, self.fresh_until, self.audience, frozenset(self.scopes))
 
 
-class Holder(msgspec.Struct, frozen=True, array_like=True):
+class Holder(Message, frozen=True, array_like=True):
     """Whose credential: the session's key and this browser's half of the record's key, which only travel here."""
 
     key: bytes
     half: bytes
 
 
-class Wish(msgspec.Struct, frozen=True, array_like=True):
+class Wish(Message, frozen=True, array_like=True):
     """One call of ``issue``, or of ``renew`` where ``stale`` is given."""
 
     number: int
@@ -67,7 +74,7 @@ class Wish(msgspec.Struct, frozen=True, array_like=True):
     stale: Told | None = None
 
 
-class Failure(msgspec.Struct, frozen=True, array_like=True):
+class Failure(Message, frozen=True, array_like=True):
     """An exception of ours: its class by name, its code, and what decisions look at."""
 
     kind: str
@@ -77,7 +84,7 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
     retry_after_s: float | None = None
 
 
-class Answer(msgspec.Struct, frozen=True, array_like=True):
+class Answer(Message, frozen=True, array_like=True):
     number: int
     credential: Told | None = None
     failure: Failure | None = None
@@ -106,7 +113,7 @@ def failure_of(error: BffError) -> Failure:
 
 def error_of(failure: Failure) -> BffError:
     """The exception that ``failure_of`` was given: of its class, or of the nearest ancestor that is known here."""
-    error = _KINDS[failure.kind](failure)
+    error = _KINDS.get(failure.kind, _KINDS["BffError"])(failure)
     error.code = failure.code
     return error
 
