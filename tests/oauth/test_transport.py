@@ -200,10 +200,10 @@ async def test_an_end_that_the_loop_has_not_seen_yet_costs_a_connection_and_not_
     async with running(script) as server:
         assert (await call(transport, server.url)).content == b"ok"
         resting = transport._resting[0]
-        resting.writer.transport.pause_reading()
+        resting.transport.pause_reading()
         close.set()
         await server.talks[0].ended.wait()
-        assert not resting.reader.at_eof() and not resting.writer.is_closing()
+        assert not resting._ended and not resting.transport.is_closing()
         assert (await call(transport, server.url, method="POST", body=b"a=b")).content == b"ok"
         assert len(server.talks) == 2
         await transport.aclose()
