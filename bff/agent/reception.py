@@ -16,7 +16,7 @@ from bff.session.model import Live
 class Sessions(Protocol):
     """The part of bff.session.keeper.Keeper that is needed here."""
 
-    async def find(self, cookie_value: str) -> Live | None: ...
+    async def find(self, cookie_value: str, *, seen_at: float) -> Live | None: ...
 
 
 class Reception:
@@ -35,7 +35,7 @@ class Reception:
         """The verdict with its session, as the store has it now. One that has ended on the way is no session. StoreUnavailable."""
         admitted = handed.admitted
         value = find_cookie(admitted.facts.cookies, self._cookie_name) if handed.key else None
-        live = await self._sessions.find(value) if value is not None else None
+        live = await self._sessions.find(value, seen_at=handed.seen_at) if value is not None else None
         if live is None or live.key != handed.key:
             return admitted
         live.seen_at = max(live.seen_at, handed.seen_at)

@@ -95,7 +95,7 @@ class RemoteDesk:
     async def _send(
         self, live: Live | None, token: TokenKind, audience: str, scopes: frozenset[str], stale: Credential | None
     ) -> Credential:
-        holder = None if live is None else Holder(live.key, live.half)
+        holder = None if live is None else Holder(live.key, live.half, live.seen_at)
         wish = Wish(0, holder, token, audience, sorted(scopes), None if stale is None else Told.of(stale))
         try:
             async with asyncio.timeout(self._wait_s):

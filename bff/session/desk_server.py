@@ -77,7 +77,7 @@ class DeskServer:
     async def _find(self, wish: Wish) -> Credential:
         live: Live | None = None
         if wish.holder is not None:
-            live = await self._keeper.hold(wish.holder.key, wish.holder.half)
+            live = await self._keeper.hold(wish.holder.key, wish.holder.half, seen_at=wish.holder.seen_at)
         if wish.stale is not None:
             return await self._desk.renew(live, audience=wish.audience, stale=wish.stale.credential())
         return await self._desk.issue(live, token=wish.token, audience=wish.audience, scopes=frozenset(wish.scopes))

@@ -57,10 +57,11 @@ class Told(Message, frozen=True, array_like=True):
 
 
 class Holder(Message, frozen=True, array_like=True):
-    """Whose credential: the session's key and this browser's half of the record's key, which only travel here."""
+    """Whose credential: the session's key and this browser's half of the record's key, which only travel here; and its last activity."""
 
     key: bytes
     half: bytes
+    seen_at: float = 0.0
 
 
 class Wish(Message, frozen=True, array_like=True):

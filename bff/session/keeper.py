@@ -127,17 +127,18 @@ class Keeper:
         monotonic = self._clock.monotonic()
         return monotonic - live.checked_at <= FRESH_S or self._rounds.vouches(live, monotonic)
 
-    async def find(self, cookie_value: str) -> Live | None:
+    async def find(self, cookie_value: str, *, seen_at: float = 0.0) -> Live | None:
         """The session behind a cookie value; None: there is none (forged, ended, expired). StoreUnavailable.
 
-        One flight per cookie value; a cancelled caller leaves it flying.
+        One flight per cookie value; a cancelled caller leaves it flying. ``seen_at`` is activity that another process vouches for:
+        it may be on its way to the store, and must not be missed (SESS-6).
         """
         live = self.recall(cookie_value)
-        return live if live is not None else await self._finding.join(cookie_value, lambda: self._load(cookie_value))
+        return live if live is not None else await self._finding.join(cookie_value, lambda: self._load(cookie_value, seen_at))
 
-    async def hold(self, key: bytes, half: bytes) -> Live:
+    async def hold(self, key: bytes, half: bytes, *, seen_at: float = 0.0) -> Live:
         """The session that another process of this instance holds under ``key``, for as long as the caller holds it.
-        SessionGone, StoreUnavailable."""
+        ``seen_at`` as for ``find``. SessionGone, StoreUnavailable."""
         known = self._shelf.find_key(key)
         if known is not None and known.session is not None and self.believes(known):
             return known
@@ -146,6 +147,8 @@ class Keeper:
         if live is None and row is not None and (session := self._open(row, half)) is not None:
             live = self._new_live(key, half, session, seen_at=row.seen_at, checked_at=float("-inf"))
             self._shelf.know(live)
+        if live is not None:
+            live.seen_at = max(live.seen_at, seen_at)
         if live is None or not await self._agree(live, row, asked_at):
             raise SessionGone("ended or unreadable")
         return live
@@ -270,7 +273,7 @@ class Keeper:
         for key in list(self._doomed):
             await self._bury(key)
 
-    async def _load(self, cookie_value: str) -> Live | None:
+    async def _load(self, cookie_value: str, seen_at: float) -> Live | None:
         opened = self._open_ticket(cookie_value)
         if opened is None:
             return None
@@ -287,6 +290,7 @@ class Keeper:
         if live is None:
             return None
         self._shelf.put(cookie_value, live)
+        live.seen_at = max(live.seen_at, seen_at)
         if not await self._agree(live, row, asked_at):
             return None
         live.renew_cookie = "" if newest else seal_ticket(ticket, ring=self._ring, cookie=self._cookie)

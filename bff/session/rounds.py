@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from bff.base.clock import Clock
 from bff.base.errors import SessionGone, StoreUnavailable
 from bff.base.events import Event, EventKind, Probe
+from bff.base.flight import Flights
 from bff.session.model import Live
 from bff.session.shelf import Shelf
 from bff.session.store.port import SessionStore
@@ -25,7 +26,8 @@ BREATH = 50
 
 class Rounds:
     """One keeper's background work. Mutable: cursor and times of the last word from the store, ``dirty`` lives whose
-    activity the store does not know yet (bound: live sessions of this worker). No call here raises StoreUnavailable.
+    activity the store does not know yet, lives that changed and have not been read since (bound of both: live sessions of
+    this worker). ``hear`` alone raises StoreUnavailable.
     """
 
     def __init__(
@@ -58,6 +60,9 @@ class Rounds:
         self._noticed_at = self._purged_at = clock.monotonic()
         self._failing = False
         self._asking = asyncio.Lock()
+        self._questions: Flights[int, None] = Flights()
+        self._asked = 0
+        self._unread: dict[bytes, Live] = {}
 
     def vouches(self, live: Live, now: float) -> bool:
         """Whether the store would have told of a change to it: it was read after we began to listen, and we still hear."""
@@ -101,8 +106,13 @@ class Rounds:
                 self.dirty.pop(live.key, None)
 
     async def hear(self) -> None:
-        """What the store has to tell, now: one question at a time, begun after this call. StoreUnavailable: nothing is vouched for."""
+        """What the store has to tell, by a question that begins after this call: whoever calls while one is under way shares the next.
+        A caller who leaves does not stop it, or watchers would not be told. StoreUnavailable: nothing is vouched for."""
+        await self._questions.join(self._asked, self._ask_next)
+
+    async def _ask_next(self) -> None:
         async with self._asking:
+            self._asked += 1
             try:
                 await self._ask()
             except StoreUnavailable:
@@ -122,16 +132,22 @@ class Rounds:
             self._trusted_from = self._clock.monotonic()
             self._was_changed(None)
             # Nothing is vouched for any more; what nobody asks for but somebody watches has to be read again here.
-            await self._check([live for live in self._shelf.lives() if live.watchers])
-            return
-        changed = []
-        for key in changes.keys:
+            self._unread.update((live.key, live) for live in self._shelf.lives() if live.watchers)
+        for key in changes.keys or ():
             self._was_changed(key)
             live = self._shelf.find_key(key)
             if live is not None and live.session is not None:
                 live.checked_at = float("-inf")
-                changed.append(live)
-        await self._check(changed)
+                self._unread[key] = live
+        await self._read()
+
+    async def _read(self) -> None:
+        """Read what changed. What the store does not give now stays for the next question: the cursor is past it already."""
+        for place, (key, live) in enumerate(list(self._unread.items()), start=1):
+            await self._check([live])
+            del self._unread[key]
+            if place % BREATH == 0:
+                await asyncio.sleep(0)
 
     async def _notice(self) -> None:
         """Tell the watchers of sessions whose time is over; the others find out when they are next asked for."""

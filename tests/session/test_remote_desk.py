@@ -17,7 +17,7 @@ from bff.session.desk_client import MAX_HELD, RemoteDesk
 from bff.session.desk_server import DeskServer
 from bff.session.desk_wire import MAX_FRAME, Answer, Hello, Holder, Wish, frame, read_frame
 from bff.session.model import Credential, EndReason, Live
-from tests.session.world import BOB, LIFE_S, Trouble, World, breathe, tick
+from tests.session.world import BOB, IDLE_S, LIFE_S, Trouble, World, breathe, tick
 
 API = "https://api.example.com"
 SECRET = b"s" * 32
@@ -198,6 +198,18 @@ async def test_a_store_that_is_down_for_the_second_look_does_not_cost_the_token(
     assert (await remote.issue(live, token="user", audience="")).authorization == b"Bearer h.own-2.s"
     assert live.session is not None and live.session.version == 1
     await remote.close(1.0)
+
+
+@pytest.mark.row("SESS-6")
+async def test_activity_that_only_this_worker_knows_of_keeps_the_agent_from_taking_the_session_for_idle(world: Instance) -> None:
+    live, _ = await world.sign_in()
+    world.clock.advance(IDLE_S - 1)
+    world.keeper.touch(live)
+    world.clock.advance(2)
+    assert (await world.issue(live)).authorization == b"Bearer h.own-2.s"
+    world.clock.advance(IDLE_S + 1)
+    with pytest.raises(SessionGone):
+        await world.issue(live)
 
 
 # -- failures ---------------------------------------------------------------------------------------------------------
