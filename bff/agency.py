@@ -26,6 +26,7 @@ from quart import Quart
 from bff.agent.app import adopt as adopt_options
 from bff.agent.app import build_agent
 from bff.agent.reception import Reception
+from bff.agent.server import AgentServer
 from bff.assembly import Shared, build_keeper, build_shared, build_table, read_ring
 from bff.base.clock import Clock
 from bff.base.errors import ConfigError
@@ -36,7 +37,7 @@ from bff.oauth.directory import Directory
 from bff.oauth.flows import OAuthClient
 from bff.observe.logs import configure_logs
 from bff.plan import Plan, PlanBox
-from bff.process import Instance, cancel, keep_settled, reach_store, settle_memory, watch_signals
+from bff.process import BACKLOG, Instance, cancel, keep_settled, reach_store, settle_memory, watch_end, watch_signals
 from bff.session.credentials import CredentialDesk
 from bff.session.desk_server import DeskServer
 from bff.session.keeper import Keeper
@@ -45,9 +46,10 @@ from bff.session.signing import Signer
 
 CACHED_SESSIONS = 200
 """Of sessions that the agent was asked about: it sees each of them seldom, and its memory is for other things."""
-MAX_HEAD_BYTES = 256 * 1024
-"""The door's note holds every cookie of a request once more, in base64."""
+AGENT_CLOSES_S = 2.0
 DESK_CLOSES_S = 5.0
+HANGING_S = 5.0
+"""Longer than this beyond its time no worker ends by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,33 +126,28 @@ def build_agency(shared: Shared, instance: Instance, slot: int) -> Agency:
 
 
 async def run_agency(box: PlanBox, instance: Instance, *, slot: int, manage: socket.socket, lifeline: int, clock: Clock) -> int:
-    """Serve until SIGTERM has come and the last worker has gone, or the supervisor has; 0. ConfigError, StoreUnavailable at start."""
+    """Serve until SIGTERM has come or the supervisor has gone, and then until the last worker has: 0. ConfigError, StoreUnavailable at
+    start."""
     plan = box.read()
     log = configure_logs(format=plan.server.log_format, level=plan.server.log_level)
     agency = build_agency(build_shared(plan, clock=clock, log=log, memory_file=instance.store_path), instance, slot)
-    stop, draining = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
+    draining, alone = asyncio.Event(), asyncio.Event()
     watch_signals(draining.set, lambda: _reload(agency, box))
-    loop.add_reader(lifeline, stop.set)
+    watch_end(lifeline, draining.set)
     await reach_store(agency.shared, draining)
     if draining.is_set():
         return 0
     async with _serving(agency, instance, manage):
         settle_memory()
         log.info("agent_serving", pid=os.getpid())
-        await _first(stop, draining)
+        await draining.wait()
         agency.readiness.draining = True
-        # The pipe ends with the last process that serves browsers: they need us until then.
-        loop.add_reader(instance.workers_alive, stop.set)
-        await stop.wait()
+        # The pipe ends with the last process that serves browsers: they need us until then. One that hangs is not waited for.
+        watch_end(instance.workers_alive, alone.set)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(plan.server.drain_delay_s + plan.server.grace_s + HANGING_S):
+                await alone.wait()
     return 0
-
-
-async def _first(*events: asyncio.Event) -> None:
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for wait in waits:
-        wait.cancel()
 
 
 @contextlib.asynccontextmanager
@@ -164,11 +161,13 @@ async def _serving(agency: Agency, instance: Instance, manage: socket.socket) ->
         stack.push_async_callback(agency.keeper.settle)
         for work in (agency.keeper.run, agency.directory.run, keep_settled):
             stack.push_async_callback(cancel, asyncio.ensure_future(work()))
-        desk = await asyncio.start_unix_server(agency.desk_server.serve, sock=instance.desk_socket.dup(), start_serving=True)
+        desk = await asyncio.start_unix_server(agency.desk_server.serve, sock=instance.desk_socket.dup(), backlog=BACKLOG)
         stack.callback(desk.close)
-        for server in (_hypercorn(agency.agent, instance.agent_socket.dup(), ended), _hypercorn(agency.management, manage.dup(), ended)):
-            stack.push_async_callback(_finish, asyncio.ensure_future(server))
+        stack.push_async_callback(_finish, asyncio.ensure_future(_hypercorn(agency.management, manage.dup(), ended)))
         stack.callback(ended.set)
+        agent = AgentServer(agency.agent)
+        await agent.start(instance.agent_socket.dup())
+        stack.push_async_callback(agent.stop, AGENT_CLOSES_S)
         yield
 
 
@@ -196,7 +195,7 @@ async def _hypercorn(app: object, sock: socket.socket, ended: asyncio.Event) -> 
     config.graceful_timeout = 1.0
     config.keep_alive_timeout = 120.0
     config.include_server_header = False
-    config.h11_max_incomplete_size = MAX_HEAD_BYTES
+    config.backlog = BACKLOG  # of one socket with the supervisor: who listens last decides how many wait while we are started anew
     await serve(cast(ASGIFramework, app), config, shutdown_trigger=ended.wait)
 
 

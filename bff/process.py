@@ -89,6 +89,17 @@ def watch_signals(stop: Callable[[], None], reload: Callable[[], None]) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # the supervisor starts us with it blocked
 
 
+def watch_end(pipe: int, ended: Callable[[], None]) -> None:
+    """Call ``ended`` when ``pipe`` ends, once: its end stays readable, and the loop would turn for nothing else from then on."""
+    loop = asyncio.get_running_loop()
+
+    def on_end() -> None:
+        loop.remove_reader(pipe)
+        ended()
+
+    loop.add_reader(pipe, on_end)
+
+
 async def reach_store(shared: Shared, stop: asyncio.Event) -> None:
     """A store that is busy just now (a backup, an instance that is ending) costs the start a moment. StoreUnavailable for the others."""
     deadline = shared.clock.monotonic() + STORE_PATIENCE_S

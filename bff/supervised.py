@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def _supervise(box: PlanBox, door: socket.socket, manage: socket.socket, folder:
     name_process("bff")
     server = box.read().server
     log = configure_logs(format=server.log_format, level=server.log_level)
-    instance, clock = Instance.create(folder), SystemClock()
+    instance, clock, supervisor_id = Instance.create(folder), SystemClock(), os.getpid()
 
     def serve_browsers(lifeline: int) -> int:
         name_process("bff-worker")
@@ -86,7 +87,10 @@ def _supervise(box: PlanBox, door: socket.socket, manage: socket.socket, folder:
         # Imported here and not before the fork: what the agent is made of weighs on no worker.
         from bff.agency import run_agency
 
-        return run_child(run_agency(box, instance, slot=slot, manage=manage, lifeline=lifeline, clock=clock))
+        code = run_child(run_agency(box, instance, slot=slot, manage=manage, lifeline=lifeline, clock=clock))
+        if os.getppid() != supervisor_id:
+            shutil.rmtree(folder, ignore_errors=True)  # it was killed, and we are the last who could
+        return code
 
     def work(slot: int, lifeline: int) -> int:
         return serve_browsers(lifeline) if slot < server.workers else serve_as_agent(slot, lifeline)

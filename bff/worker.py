@@ -20,7 +20,7 @@ from bff.base.errors import ConfigError
 from bff.observe.logs import configure_logs
 from bff.observe.outlet import Outlet
 from bff.plan import PlanBox
-from bff.process import BACKLOG, Instance, cancel, keep_settled, reach_store, settle_memory, watch_signals
+from bff.process import BACKLOG, Instance, cancel, keep_settled, reach_store, settle_memory, watch_end, watch_signals
 
 DESK_CLOSES_S = 5.0
 UNSENT_BYTES = 128 * 1024
@@ -44,7 +44,7 @@ async def run_worker(box: PlanBox, instance: Instance, *, door: socket.socket, l
     )
     stop = asyncio.Event()
     watch_signals(stop.set, lambda: _reload(worker, box))
-    asyncio.get_running_loop().add_reader(lifeline, stop.set)
+    watch_end(lifeline, stop.set)
     await reach_store(shared, stop)
     if stop.is_set():
         return 0
