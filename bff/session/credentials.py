@@ -148,9 +148,10 @@ class CredentialDesk:
         """
         if live is None or self._clients.holds(stale):
             slot = ("client", stale.audience, stale.scopes)
-            if self._forced.wait_s(slot) > 0:
-                return stale
-            self._forced.failed(slot)
+            if self._clients.holds(stale):  # else there is a newer one, and nobody has to be asked
+                if self._forced.wait_s(slot) > 0:
+                    return stale
+                self._forced.failed(slot)
             return await self._clients.renew(stale)
         current = self._ready(_alive(live), audience, stale.authorization)
         if current is not None:

@@ -276,7 +276,7 @@ class Desk:
     fresh: Credential | Exception | None = None
     calls: int = 0
 
-    async def renew(self, live: Live, *, audience: str, stale: Credential) -> Credential:
+    async def renew(self, live: Live | None, *, audience: str, stale: Credential) -> Credential:
         self.calls += 1
         await asyncio.sleep(0)
         if isinstance(self.fresh, Exception):
