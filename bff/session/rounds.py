@@ -131,14 +131,17 @@ class Rounds:
         if first or changes.keys is None:
             self._trusted_from = self._clock.monotonic()
             self._was_changed(None)
-            # Nothing is vouched for any more; what nobody asks for but somebody watches has to be read again here.
-            self._unread.update((live.key, live) for live in self._shelf.lives() if live.watchers)
+            # Anything may have changed: all is read again when it is asked for, and here what nobody asks for but somebody watches.
+            for live in self._shelf.lives():
+                live.checked_at = float("-inf")
+                if live.watchers:
+                    self._unread[live.key] = live
         for key in changes.keys or ():
             self._was_changed(key)
-            live = self._shelf.find_key(key)
-            if live is not None and live.session is not None:
-                live.checked_at = float("-inf")
-                self._unread[key] = live
+            known = self._shelf.find_key(key)
+            if known is not None and known.session is not None:
+                known.checked_at = float("-inf")
+                self._unread[key] = known
         await self._read()
 
     async def _read(self) -> None:

@@ -139,6 +139,18 @@ async def test_an_end_elsewhere_is_effective_here_as_soon_as_it_is_heard_of(worl
     assert worker.recall(value) is None and known.session is None and len(told) == 1
 
 
+@pytest.mark.row("SESS-9", "S6")
+async def test_an_end_is_effective_here_even_when_the_store_cannot_say_what_changed(plain: World) -> None:
+    """More changes than it keeps: then all is read again, and nothing believed for the second that it would be else."""
+    live, value = await plain.sign_in()
+    worker, known = await seen_elsewhere(plain, value)
+    await plain.keeper.end(live.key, EndReason.LOGOUT)
+    worker._rounds._cursor = 0
+    assert worker.recall(value) is known
+    await worker.hear(known)
+    assert worker.recall(value) is None and await worker.find(value) is None
+
+
 async def test_a_renewal_elsewhere_is_here_as_soon_as_it_is_heard_of(world: World) -> None:
     live, value = await world.sign_in()
     worker, known = await seen_elsewhere(world, value)
