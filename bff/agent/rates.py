@@ -35,21 +35,10 @@ class RateGate:
         self._together = RateLimitItemPerMinute(rate.together)
         self._name = name
 
-    async def wait_s(self, client_ip: str) -> int:
-        """Seconds until this client may knock again; 0 if it may now. Counts nothing."""
-        for limit, keys in ((self._together, (self._name,)), (self._per_client, (self._name, client_key(client_ip)))):
-            if not await self._limiter.test(limit, *keys):
+    async def knock(self, client_ip: str) -> int:
+        """Seconds until this client may knock again; 0 if it may now, and then it is counted."""
+        for limit, keys in ((self._per_client, (self._name, client_key(client_ip))), (self._together, (self._name,))):
+            if not await self._limiter.hit(limit, *keys):
                 stats = await self._limiter.get_window_stats(limit, *keys)
                 return max(1, math.ceil(stats.reset_time - time.time()))
         return 0
-
-    async def count(self, client_ip: str) -> None:
-        await self._limiter.hit(self._per_client, self._name, client_key(client_ip))
-        await self._limiter.hit(self._together, self._name)
-
-    async def knock(self, client_ip: str) -> int:
-        """``wait_s``, and counted if it may pass."""
-        wait = await self.wait_s(client_ip)
-        if not wait:
-            await self.count(client_ip)
-        return wait
