@@ -79,6 +79,7 @@ def test_events_move_the_counters_that_operators_watch(metrics: Metrics) -> None
         Event(EventKind.LOGIN_FAILED, outcome="login_expired"),
         Event(EventKind.SESSION_ENDED, fields={"reason": "idle"}),
         Event(EventKind.SESSION_ENDED, fields={"reason": "administrator", "count": 3}),
+        Event(EventKind.SESSION_ENDED, fields={"reason": "ended_elsewhere"}),
         Event(EventKind.TOKEN_REFRESHED),
         Event(EventKind.TOKEN_REFRESH_FAILED, outcome="grant_revoked"),
         Event(EventKind.REQUEST_REFUSED, outcome="csrf_header_missing"),
@@ -89,6 +90,7 @@ def test_events_move_the_counters_that_operators_watch(metrics: Metrics) -> None
     assert value(metrics, "bff_logins_total", result="login_expired") == 1
     assert value(metrics, "bff_sessions_ended_total", reason="idle") == 1
     assert value(metrics, "bff_sessions_ended_total", reason="administrator") is None
+    assert value(metrics, "bff_sessions_ended_total", reason="ended_elsewhere") is None, "whoever ended it counted it"
     assert value(metrics, "bff_token_refreshes_total", result="grant_revoked") == 1
     assert value(metrics, "bff_refused_total", reason="csrf_header_missing") == 1
     assert value(metrics, "bff_refused_total", reason="other") == 1
