@@ -36,6 +36,7 @@ _NAMES = frozenset(
             "audit",
             "surface",
             "worker",
+            "role",
             "slot",
             "pid",
             "exit",
