@@ -8,9 +8,11 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from bff.base.errors import ProviderMisbehaved
 from bff.base.secret import Secret
-from bff.oauth.jsontext import JsonObject, JsonRefused, read_json_object
+from bff.oauth.jsontext import JsonObject
 from bff.oauth.types import PendingLogin, TokenSet
 
 Form = list[tuple[str, str]]
@@ -117,8 +119,14 @@ def _peek_expiry(access_token: str) -> float | None:
         return None
     payload = access_token.split(".")[1]
     try:
-        claims = read_json_object(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (JsonRefused, binascii.Error, ValueError):
+        exp = _expiry.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))).exp
+    except (msgspec.MsgspecError, binascii.Error, ValueError):
         return None
-    exp = claims.get("exp")
-    return float(exp) if isinstance(exp, int | float) and not isinstance(exp, bool) else None
+    return None if exp is None else float(exp)
+
+
+class _Expiring(msgspec.Struct):
+    exp: int | float | None = None
+
+
+_expiry = msgspec.json.Decoder(_Expiring)

@@ -31,9 +31,7 @@ def read_json_object(data: bytes | str) -> JsonObject:
     text = _read_text(data)
     _check_depth(text)
     try:
-        value = json.loads(
-            text, object_pairs_hook=_unique_members, parse_constant=_no_constant, parse_int=_bounded_int, parse_float=_finite
-        )
+        value = _DECODER.decode(text)
     except JsonRefused:
         raise
     except (ValueError, RecursionError):
@@ -97,3 +95,7 @@ def _check_encodable(value: JsonObject) -> None:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
         raise JsonRefused("a lone surrogate") from None
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_members, parse_constant=_no_constant, parse_int=_bounded_int, parse_float=_finite)
+"""Made once: ``json.loads`` would make it anew for each text."""

@@ -108,7 +108,8 @@ class SqliteStore:
             )
             return taken.rowcount > 0
 
-        return await self._write(work)
+        # Only a power cut could undo it, and what is used once is short-lived and used up at the provider as well.
+        return await self._write(work, durable=False)
 
     async def acquire(self, name: bytes, holder: bytes, ttl_s: float) -> bool:
         def work(db: sqlite3.Connection) -> bool:
