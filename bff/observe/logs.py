@@ -35,9 +35,10 @@ def configure_logs(*, format: Literal["auto", "json", "text"] = "auto", level: s
 
 
 def build_logger(out: TextIO, *, as_text: bool, level: str = "info") -> Logger:
-    """A logger that writes redacted lines to ``out``; touches nothing else."""
+    """A logger that writes redacted lines to ``out``, each with its end in one piece, for other processes write there too; touches
+    nothing else."""
     logger: Logger = structlog.wrap_logger(
-        structlog.PrintLogger(out),
+        structlog.WriteLogger(out),
         processors=[structlog.processors.add_log_level, _describe_exception, _redact, _add_time, _render_text if as_text else _render_json],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         context_class=dict,

@@ -186,3 +186,22 @@ def test_text_goes_to_terminals_and_json_elsewhere(out: io.StringIO, untouched_r
 def test_client_addresses_are_truncated(address: str, network: str) -> None:
     """PRIV-6: /24 and /48."""
     assert truncate_ip(address) == network
+
+
+def test_a_line_and_its_end_leave_in_one_piece_for_other_processes_write_to_the_same_file() -> None:
+    """With PYTHONUNBUFFERED each write is one to the file: a line without its end would get another process's behind it."""
+
+    class Pieces(io.StringIO):
+        def __init__(self) -> None:
+            super().__init__()
+            self.written: list[str] = []
+
+        def write(self, text: str) -> int:
+            self.written.append(text)
+            return len(text)
+
+    out = Pieces()
+    log = build_logger(out, as_text=False)
+    log.info("serving")
+    log.warning("config_refused", problems=["x"])
+    assert len(out.written) == 2 and all(piece.startswith("{") and piece.endswith("}\n") for piece in out.written)
