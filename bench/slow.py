@@ -1,23 +1,26 @@
 """``python -m bench.slow``: the CPU that the slow ways cost, all processes of the product together and the provider's left out.
 
-Signing in (login and callback), the first use of a session in a worker that never saw it, a renewal, asking who is signed in, signing out.
+The two requests of a sign-in (``/bff/login``, with a push to the provider and the callback with a redemption and the ID token's check), the
+first use of a session in a worker that never saw it, a renewal, asking who is signed in, the app's page, signing out.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import http.client
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from urllib.parse import urlsplit
 
 from bench.flow import Run, cpu_s, running, tree_of
-from tests.harness.browser import Browser
-from tests.harness.http import Wire, head_bytes
+from tests.harness.http import Answer, Wire, head_bytes
 
 TOKEN_S = 60
 AT_MOST_MS = 2.0
-BOUND = ("sign-in", "first use", "renewal")
+BOUND = ("login", "callback", "first use", "renewal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,41 +55,99 @@ class Meter:
         return Cost(name, times, 1000 * used / times)
 
 
-async def measure(run: Run, people: int) -> list[Cost]:
-    meter = Meter(run)
-    await meter.learn_idle()
-    browsers: list[Browser] = []
+class People:
+    """Browsers of one person that has a session at the provider: they are sent back without a form."""
 
-    async def sign_in() -> None:
-        for _ in range(people):
-            browser = Browser()
-            page = await run.world.sign_in(browser, "ada")
-            if page.status != 200:
-                raise RuntimeError(f"sign-in ended with {page.status}")
-            browsers.append(browser)
+    def __init__(self, run: Run, provider_cookie: str) -> None:
+        self._run = run
+        self._provider_cookie = provider_cookie
+        self._begun: list[tuple[str, str]] = []
+        self.cookies: list[str] = []
 
-    async def call(path: str, method: str = "GET") -> None:
-        wire = await Wire.open(run.address)
-        for browser in browsers:
-            cookie = browser.jar.header(f"{run.world.app}/") or ""
-            fields = [("Cookie", cookie), ("X-CSRF", "1"), *([("Content-Length", "0"), ("Origin", run.world.app)] if method == "POST" else [])]
-            await wire.send(head_bytes(method, f"{run.world.app}{path}", fields))
-            answer = await wire.read_answer(method)
-            if answer.status != 200:
-                raise RuntimeError(f"{path}: {answer.status}")
+    async def begin(self, count: int) -> None:
+        """``count`` logins, up to the address at the provider."""
+        for answer in await self._ask_all("GET", "/bff/login", [""] * count, 302):
+            self._begun.append((_field(answer, "location"), _cookie(answer)))
+
+    def pass_the_provider(self) -> None:
+        """To each login its callback. The provider's work, and nobody else's."""
+        self._begun = [(_follow(url, self._provider_cookie), cookie) for url, cookie in self._begun]
+
+    async def come_back(self) -> None:
+        wire = await Wire.open(self._run.address)
+        for url, cookie in self._begun:
+            await wire.send(head_bytes("GET", url, [*_navigation("cross-site"), ("Cookie", cookie)]))
+            answer = await wire.read_answer("GET")
+            if answer.status != 303:
+                raise RuntimeError(f"callback: {answer.status}")
+            self.cookies.append(next(value for value in _cookies(answer) if "login" not in value.partition("=")[0]))
         await wire.close()
 
-    run.world.provider.knobs(access_token_s=TOKEN_S)
-    costs = [await meter.cost("sign-in", people, sign_in)]
+    async def call(self, path: str, method: str = "GET") -> None:
+        await self._ask_all(method, path, self.cookies, 200)
+
+    async def _ask_all(self, method: str, path: str, cookies: Sequence[str], status: int) -> list[Answer]:
+        wire, answers = await Wire.open(self._run.address), []
+        fields = _navigation("same-origin") if path in ("/", "/bff/login") else [("X-CSRF", "1"), ("Sec-Fetch-Site", "same-origin")]
+        if method == "POST":
+            fields += [("Content-Length", "0"), ("Origin", self._run.world.app)]
+        for cookie in cookies:
+            await wire.send(head_bytes(method, f"{self._run.world.app}{path}", [*fields, *([("Cookie", cookie)] if cookie else [])]))
+            answers.append(await wire.read_answer(method))
+            if answers[-1].status != status:
+                raise RuntimeError(f"{path}: {answers[-1].status}")
+        await wire.close()
+        return answers
+
+
+def _navigation(site: str) -> list[tuple[str, str]]:
+    return [("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document"), ("Sec-Fetch-Site", site), ("Accept", "text/html")]
+
+
+def _field(answer: Answer, wanted: str) -> str:
+    return next(value for name, value in answer.headers if name.lower() == wanted)
+
+
+def _cookies(answer: Answer) -> list[str]:
+    return [value.partition(";")[0] for name, value in answer.headers if name.lower() == "set-cookie" and "Max-Age=0" not in value]
+
+
+def _cookie(answer: Answer) -> str:
+    return _cookies(answer)[0]
+
+
+def _follow(url: str, cookie: str) -> str:
+    place = urlsplit(url)
+    connection = http.client.HTTPConnection(place.hostname or "", place.port)
+    try:
+        connection.request("GET", f"{place.path}?{place.query}", headers={"Cookie": cookie, "Accept": "text/html"})
+        location = connection.getresponse().getheader("Location")
+    finally:
+        connection.close()
+    if location is None:
+        raise RuntimeError("the provider wants to see a person")
+    return location
+
+
+async def measure(run: Run, count: int) -> list[Cost]:
+    provider = run.world.provider
+    provider.knobs(skip_consent=True, access_token_s=TOKEN_S)
+    first = await run.world.signed_in()
+    people = People(run, first.jar.header(f"{provider.issuer}/authorize") or "")
+    meter = Meter(run)
+    await meter.learn_idle()
+    costs = [await meter.cost("login", count, lambda: people.begin(count))]
+    people.pass_the_provider()
+    costs.append(await meter.cost("callback", count, people.come_back))
     stale_at = time.monotonic() + TOKEN_S
-    costs.append(await meter.cost("call, warm", people, lambda: call("/flow/json")))
+    costs.append(await meter.cost("call, warm", count, lambda: people.call("/flow/json")))
     run.world.product.restart()
     await meter.learn_idle()
-    costs.append(await meter.cost("first use", people, lambda: call("/flow/json")))
-    costs.append(await meter.cost("who is signed in", people, lambda: call("/bff/user")))
+    for name, path in (("first use", "/flow/json"), ("who is signed in", "/bff/user"), ("the app's page", "/")):
+        costs.append(await meter.cost(name, count, partial(people.call, path)))
     await asyncio.sleep(max(0.0, stale_at - time.monotonic()))
-    costs.append(await meter.cost("renewal", people, lambda: call("/flow/json")))
-    costs.append(await meter.cost("sign-out", people, lambda: call("/bff/logout", "POST")))
+    costs.append(await meter.cost("renewal", count, lambda: people.call("/flow/json")))
+    costs.append(await meter.cost("sign-out", count, lambda: people.call("/bff/logout", "POST")))
     return costs
 
 

@@ -57,6 +57,7 @@ class HeaderRules:
     public_origin: str
     via: str = "bff"
     own_prefix: str = field(init=False)
+    session_cookie: bytes = field(init=False)
     common_out: bytes = field(init=False)
     hsts: bytes = field(init=False)
 
@@ -64,6 +65,7 @@ class HeaderRules:
         scheme, _, authority = self.public_origin.partition("://")
         common = f"X-Forwarded-Proto: {scheme}\r\nX-Forwarded-Host: {authority}\r\nVia: 1.1 {self.via}\r\n"
         object.__setattr__(self, "own_prefix", self.own_cookies.lower())
+        object.__setattr__(self, "session_cookie", self.own_cookies.encode() + b"=")
         object.__setattr__(self, "common_out", common.encode())
         object.__setattr__(self, "hsts", _HSTS if scheme == "https" else b"")
 

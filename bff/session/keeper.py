@@ -21,7 +21,7 @@ from bff.session.cookies import CookiePolicy
 from bff.session.lookup import find_indexed
 from bff.session.model import EndReason, Live, Session
 from bff.session.reads import Reads
-from bff.session.record import is_current, open_record, seal_record
+from bff.session.record import find_session, is_current, seal_record
 from bff.session.rounds import FRESH_S, Rounds
 from bff.session.sealing import KeyRing
 from bff.session.shelf import Shelf
@@ -30,10 +30,6 @@ from bff.session.ticket import Ticket, build_ticket, open_ticket, seal_ticket
 
 WRITE_ATTEMPTS = 10
 MAX_DOOMED = 10_000
-
-
-def ignore_session(session: Session) -> None:
-    """For callers that do nothing with the sessions a login replaces."""
 
 
 class Keeper:
@@ -88,7 +84,7 @@ class Keeper:
         *,
         previous: Sequence[bytes] = (),
         scopes: Sequence[str] = (),
-        replaced: Callable[[Session], None] = ignore_session,
+        replaced: Callable[[Session], object] | None = None,
     ) -> tuple[Live, str]:
         """A new session under a new id, whatever the browser held before (SESS-2): the live session and its cookie value.
 
@@ -98,14 +94,14 @@ class Keeper:
         """
         for key in previous:
             old = await self.end(key, EndReason.REPLACED)
-            if old is not None:
+            if old is not None and replaced is not None:
                 replaced(old)
         now, asked_at = self._clock.now(), self._clock.monotonic()
         longest_s = self._max_s if tokens.session_max_s is None else min(self._max_s, max(0.0, tokens.session_max_s))
         ends_at = now + longest_s
         ticket = build_ticket(ends_at if identity.session_expires_at is None else min(ends_at, identity.session_expires_at))
         session = build_session(ticket, identity, tokens, scopes=scopes, claims=self.allowed(identity.claims), now=now)
-        live = self._new_live(ticket.key, ticket.half, session, seen_at=now, checked_at=asked_at)
+        live = self._live_of(ticket.key, ticket.half, session, seen_at=now, checked_at=asked_at)
         await self._store.insert(seal_record(session, half=ticket.half, ring=self._ring, seen_at=now))
         value = seal_ticket(ticket, ring=self._ring, cookie=self._cookie)
         self._shelf.put(value, live)
@@ -144,8 +140,8 @@ class Keeper:
             return known
         row, asked_at = await self._reads.get(key)
         live = self._shelf.find_key(key)
-        if live is None and row is not None and (session := self._open(row, half)) is not None:
-            live = self._new_live(key, half, session, seen_at=row.seen_at, checked_at=float("-inf"))
+        if live is None and row is not None and (session := find_session(row, half=half, ring=self._ring)) is not None:
+            live = self._live_of(key, half, session, seen_at=row.seen_at, checked_at=float("-inf"))
             self._shelf.know(live)
         if live is not None:
             live.seen_at = max(live.seen_at, seen_at)
@@ -154,8 +150,7 @@ class Keeper:
         return live
 
     async def hear(self, live: Live | None = None) -> None:
-        """Take in now what the store has to tell, instead of within a quarter second: the agent, another process, has changed
-        something. A store that is silent makes us doubt what we know, ``live`` first of all. Raises nothing of ours."""
+        """Take in now what the store has to tell: the agent, another process, has changed something. A silent one makes us doubt ``live``."""
         try:
             await self._rounds.hear()
         except StoreUnavailable:
@@ -305,28 +300,16 @@ class Keeper:
         return (ticket, newest) if self._clock.now() < ticket.expires_at else None
 
     def _build_live(self, ticket: Ticket, row: Row | None) -> Live | None:
-        session = None if row is None else self._open(row, ticket.half)
+        session = None if row is None else find_session(row, half=ticket.half, ring=self._ring)
         if row is None or session is None:
             return None
-        return self._new_live(ticket.key, ticket.half, session, seen_at=row.seen_at, checked_at=float("-inf"))
+        return self._live_of(ticket.key, ticket.half, session, seen_at=row.seen_at, checked_at=float("-inf"))
 
-    def _open(self, row: Row, half: bytes) -> Session | None:
-        try:
-            return open_record(row, half=half, ring=self._ring)
-        except SealBroken:
-            return None
-
-    def _new_live(self, key: bytes, half: bytes, session: Session, *, seen_at: float, checked_at: float) -> Live:
-        return Live(
-            session,
-            seen_at=seen_at,
-            idle_s=self._idle_s,
-            key=key,
-            half=half,
-            checked_at=checked_at,
-            known_at=self._clock.monotonic(),
-            stored_seen_at=seen_at,
-        )
+    def _live_of(self, key: bytes, half: bytes, session: Session, *, seen_at: float, checked_at: float) -> Live:
+        known_at = self._clock.monotonic()
+        live = Live(session, seen_at, self._idle_s, key=key, half=half, checked_at=checked_at, known_at=known_at)
+        live.stored_seen_at = seen_at
+        return live
 
     async def _agree(self, live: Live, row: Row | None, asked_at: float) -> bool:
         """Take in what the store said at ``asked_at``. False when there is no session to be had from it."""
@@ -352,12 +335,11 @@ class Keeper:
         if row.version < session.version:
             return True  # an answer that our own newer write overtook
         if row.version > session.version:
-            try:
-                live.session = open_record(row, half=live.half, ring=self._ring)
-            except SealBroken:
+            newer = find_session(row, half=live.half, ring=self._ring)
+            if newer is None:
                 live.checked_at = float("-inf")  # F44: written by a release or key we do not know: absent here, but not ended
                 return False
-            live.known_at = self._clock.monotonic()
+            live.session, live.known_at = newer, self._clock.monotonic()
         live.checked_at = max(live.checked_at, asked_at)
         return True
 
@@ -397,9 +379,7 @@ class Keeper:
         row = await self._store.get(live.key)
         if row is None or row.version <= session.version:
             return session
-        with suppress(SealBroken):
-            return open_record(row, half=live.half, ring=self._ring)
-        return session
+        return find_session(row, half=live.half, ring=self._ring) or session
 
     async def _bury(self, key: bytes) -> bool:
         deleted = await self._store.delete(key)

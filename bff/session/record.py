@@ -88,6 +88,14 @@ def open_record(row: Row, *, half: bytes, ring: KeyRing) -> Session:
     return _unpack(packed, row)
 
 
+def find_session(row: Row, *, half: bytes, ring: KeyRing) -> Session | None:
+    """The session in the row, None where it does not open."""
+    try:
+        return open_record(row, half=half, ring=ring)
+    except SealBroken:
+        return None
+
+
 def is_current(row: Row, *, ring: KeyRing) -> bool:
     """Whether the key that seals now sealed this row."""
     return row.sealed[1:_HEADER_BYTES] == ring.newest().id_bytes

@@ -19,7 +19,8 @@ from tests.proxy.rig import GET, OK, Client, Rig, build_live, eventually, open_r
 from tests.proxy.test_exchange_answers import stale_then_ok
 from tests.proxy.test_memo_upload import admitted
 
-SETS_COOKIE = OK.replace(b"\r\n\r\n", b"\r\nSet-Cookie: a=b\r\n\r\n")
+SETS_COOKIE = OK.replace(b"\r\n\r\n", b"\r\nSet-Cookie: __Host-Http-bff=v\r\n\r\n")
+BEGINS_LOGIN = OK.replace(b"\r\n\r\n", b"\r\nSet-Cookie: __Host-Http-bff-login-1=v\r\n\r\n")
 USER = b"GET /bff/user HTTP/1.1\r\nHost: a.test\r\n\r\n"
 LOGOUT = b"POST /bff/logout HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n"
 
@@ -113,7 +114,7 @@ async def test_an_answer_that_may_come_of_a_change_reaches_the_browser_once_the_
 
 
 async def test_an_answer_that_changes_nothing_waits_for_nothing(tmp_path: Path) -> None:
-    async with beside(tmp_path, Agent([OK])) as (rig, ear):
+    async with beside(tmp_path, Agent([BEGINS_LOGIN, OK])) as (rig, ear):
         assert (await (await sent(rig, USER)).answer())[0] == 200
         assert (await (await sent(rig, USER.replace(b"GET", b"HEAD"))).answer(bodiless=True))[0] == 200
         assert ear.asked == []
