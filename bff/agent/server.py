@@ -120,7 +120,7 @@ class AgentConnection(asyncio.Protocol):
         except Exception as error:
             log.error("unexpected %s under the agent", type(error).__name__, exc_info=True)
             if not self._sent:
-                self.transport.write(_BROKEN)
+                self._write(_BROKEN)
         finally:
             self.task = None
             if whole:
@@ -171,7 +171,7 @@ class AgentConnection(asyncio.Protocol):
         return True
 
     def _write(self, data: bytes) -> None:
-        if data:
+        if data and not self.transport.is_closing():  # a door that hung up is written to no more: uvloop would raise, asyncio complain
             self._sent = True
             self.transport.write(data)
 

@@ -101,7 +101,8 @@ async def test_an_agent_killed_again_and_again_is_noticed_by_nobody_who_has_a_fr
             return (await world.sign_in(browser, "chloe")).status
         return 200
 
-    running = [asyncio.ensure_future(every(*one, stop)) for one in ((0.01, call), (0.05, who), (0.2, log_in))]
+    works: tuple[tuple[float, Callable[[], Awaitable[Any]]], ...] = ((0.01, call), (0.05, who), (0.2, log_in))
+    running = [asyncio.ensure_future(every(pause_s, work, stop)) for pause_s, work in works]
     for _ in range(3):
         await asyncio.sleep(1.2)
         kill_agent(world)
@@ -459,28 +460,47 @@ async def test_what_a_browser_may_send_to_the_door_may_reach_the_agent_in_full(w
 
 @pytest.mark.row("BODY-7", "FRAME-1")
 async def test_bodies_in_every_framing_reach_the_agent_as_one(world: World) -> None:
-    token = world.provider.logout_token(client_id="spa", sub=sub_of("chloe"), sid="nobodys")
-    form = b"logout_token=" + token.encode()
     kind = ("Content-Type", "application/x-www-form-urlencoded")
-    url = f"{world.app}/bff/backchannel-logout"
-    length = ("Content-Length", str(len(form)))
-    chunked = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (form[:5], form[5:300], form[300:])) + b"0\r\n\r\n"
-    statuses = []
-    for fields, body in (
-        ([kind, length], form),
-        ([kind, ("Transfer-Encoding", "chunked")], chunked),
-        ([kind, length, ("Expect", "100-continue")], form),
-    ):
-        token = world.provider.logout_token(client_id="spa", sub=sub_of("chloe"), sid="nobodys")
-        body = body.replace(form, b"logout_token=" + token.encode()) if len(token) + 13 == len(form) else body
+    for framing in ("length", "chunked", "expect"):
+        form = b"logout_token=" + world.provider.logout_token(client_id="spa", sub=sub_of("chloe"), sid="nobodys").encode()
+        chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (form[:5], form[5:300], form[300:])) + b"0\r\n\r\n"
+        fields = [kind, ("Transfer-Encoding", "chunked") if framing == "chunked" else ("Content-Length", str(len(form)))]
+        if framing == "expect":
+            fields.append(("Expect", "100-continue"))
         wire = await Wire.open(address_of(world.app))
-        await wire.send(head_bytes("POST", url, fields))
-        if fields[-1][0] == "Expect":
+        await wire.send(head_bytes("POST", f"{world.app}/bff/backchannel-logout", fields))
+        if framing == "expect":
             assert (await wire.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
-        await wire.send(body)
-        statuses.append((await wire.read_answer("POST")).status)
+        await wire.send(chunks if framing == "chunked" else form)
+        answer = await wire.read_answer("POST")
+        assert answer.status in (200, 204), (framing, answer.status, answer.text)
         await wire.close()
-    assert set(statuses) <= {200, 204, 400} and statuses[0] in (200, 204) and statuses[2] in (200, 204), statuses
+
+
+@pytest.mark.row("BODY-4", "PRIV-8")
+async def test_a_browser_that_hangs_up_on_the_agent_leaves_no_error_in_the_log_and_the_sign_out_it_asked_for_is_done(
+    make_world: MakeWorld,
+) -> None:
+    world = make_world()
+    browser = await world.signed_in()
+    copy = browser.stolen_copy()
+    agent = agent_of(world)
+    os.kill(agent, signal.SIGSTOP)
+    try:
+        wires = [await Wire.open(address_of(world.app)) for _ in range(4)]
+        fields = [*_script(browser, world, "/bff/logout"), ("Origin", world.app), ("Content-Length", "0")]
+        for wire in wires[1:]:
+            await wire.send(head_bytes("GET", f"{world.app}/bff/user", _script(browser, world, "/bff/user")))
+        await wires[0].send(head_bytes("POST", f"{world.app}/bff/logout", fields))
+        await asyncio.sleep(0.2)
+        for wire in wires:
+            wire.writer.transport.abort()
+        await asyncio.sleep(1.0)
+    finally:
+        os.kill(agent, signal.SIGCONT)
+    await asyncio.sleep(1.0)
+    assert (await copy.fetch("/record/x")).status == 401
+    assert "unexpected" not in world.product.logs and '"level":"error"' not in world.product.logs
 
 
 @pytest.mark.row("RESP-1")
