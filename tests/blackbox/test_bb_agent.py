@@ -516,3 +516,30 @@ async def test_head_is_answered_by_the_agent_without_a_body_and_the_connection_g
             lengths.append(answer.header("content-length"))
         assert lengths[0] in (None, lengths[1])
     await wire.close()
+
+
+# -- more than one ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.row("F48", "SESS-10", "TOKEN-6")
+async def test_two_agents_of_nine_workers_are_as_one_and_one_of_them_is_enough(make_world: MakeWorld) -> None:
+    world = make_world(config={"server": {"workers": 9, "grace": "3s"}})
+    wait_until(lambda: len(processes(world, "bff-agent")) == 2, what="two agents")
+    world.provider.knobs(access_token_s=2)
+    browsers = [await world.signed_in(person) for person in ("ada", "ben", "chloe") * 2]
+    world.provider.knobs(access_token_s=300)
+    await asyncio.sleep(2.1)
+    answers = await asyncio.gather(*(browser.fetch("/record/x") for browser in browsers for _ in range(10)))
+    assert [answer.status for answer in answers] == [200] * 60
+    assert len(world.provider.ledger("refresh_token", outcome="ok")) == 6 and not world.provider.ledger(
+        "refresh_token", outcome="invalid_grant"
+    )
+    kill_agent(world)
+    begun = time.monotonic()
+    assert (await world.sign_in(Browser(), "ada")).status == 200 and await user(browsers[0], world.app)
+    assert time.monotonic() - begun < 5.0
+    assert await asyncio.to_thread(world.provider.sign_out, sub_of("ben")) >= 1
+    await all_out([browsers[1], browsers[4]], 0.5)
+    assert (await browsers[0].fetch("/record/x")).status == 200
+    wait_until(lambda: len(processes(world, "bff-agent")) == 2, what="two agents again")
+    assert world.product.stop() == 0
