@@ -39,11 +39,21 @@ def main(arguments: list[str]) -> int:
     _raise_file_limit()
     box, door, manage = PlanBox(int(arguments[0])), _adopt(arguments[1]), _adopt(arguments[2])
     config = arguments[3] if len(arguments) > 3 else ""
-    with tempfile.TemporaryDirectory(prefix="bff-") as name:
+    try:
+        private = tempfile.TemporaryDirectory(prefix="bff-")
+    except OSError as error:
+        return _without_folder(error)
+    with private as name:
         folder = Path(name)
         share_metrics(folder / "metrics")
         _leave_out_pretty_printers()
         return _supervise(box, door, manage, folder, config)
+
+
+def _without_folder(error: OSError) -> int:
+    problem = f"no folder for sockets and metrics in {os.environ.get('TMPDIR', 'the temporary directory')}: {error.strerror or error}"
+    sys.stderr.write(two_lines(problem, "set TMPDIR to a folder that can be written to and whose name has fewer than 80 bytes") + "\n")
+    return EXIT_UNAVAILABLE
 
 
 def _raise_file_limit() -> None:
@@ -73,7 +83,11 @@ def _supervise(box: PlanBox, door: socket.socket, manage: socket.socket, folder:
     name_process("bff")
     server = box.read().server
     log = configure_logs(format=server.log_format, level=server.log_level)
-    instance, clock, supervisor_id = Instance.create(folder), SystemClock(), os.getpid()
+    try:
+        instance = Instance.create(folder)
+    except OSError as error:
+        return _without_folder(error)
+    clock, supervisor_id = SystemClock(), os.getpid()
 
     def serve_browsers(lifeline: int) -> int:
         name_process("bff-worker")

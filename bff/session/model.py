@@ -97,7 +97,7 @@ class Live:
 class Credential:
     """What is attached to one upstream call: the value of its Authorization header, and until when it may be used."""
 
-    authorization: bytes
+    authorization: bytes = field(repr=False)
     fresh_until: float
     audience: str = ""
     scopes: frozenset[str] = frozenset()

@@ -6,6 +6,8 @@ import asyncio
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -18,7 +20,7 @@ from tests.blackbox.conftest import MakeWorld
 from tests.harness.browser import Browser
 from tests.harness.http import Wire, address_of, head_bytes
 from tests.harness.people import user
-from tests.harness.programs import children_of, wait_until
+from tests.harness.programs import children_of, environment, wait_until
 from tests.harness.provider import sub_of
 from tests.harness.world import World
 
@@ -543,3 +545,21 @@ async def test_two_agents_of_nine_workers_are_as_one_and_one_of_them_is_enough(m
     assert (await browsers[0].fetch("/record/x")).status == 200
     wait_until(lambda: len(processes(world, "bff-agent")) == 2, what="two agents again")
     assert world.product.stop() == 0
+
+
+# -- where it lives ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.row("OPS-1")
+def test_a_folder_that_takes_no_sockets_is_said_in_two_lines(make_world: MakeWorld, tmp_path: Path) -> None:
+    """A socket's name has a bound that a folder's has not."""
+    world = make_world()
+    assert world.product.stop() == 0
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    command = [sys.executable, "-m", "bff", "serve", "--config", str(world.product.config_file)]
+    there = {**environment(), "TMPDIR": str(folder)}
+    done = subprocess.run(command, cwd=world.folder, env=there, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 69, done.stderr
+    assert "TMPDIR" in done.stderr and "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 2
+    assert list(folder.iterdir()) == []
