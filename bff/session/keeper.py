@@ -150,7 +150,8 @@ class Keeper:
         return live
 
     async def hear(self, live: Live | None = None) -> None:
-        """Take in now what the store has to tell: the agent, another process, has changed something. A silent one makes us doubt ``live``."""
+        """Take in now what the store has to tell: the agent, another process, has changed something. From a silent one we learn to doubt
+        ``live``."""
         try:
             await self._rounds.hear()
         except StoreUnavailable:
