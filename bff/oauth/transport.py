@@ -154,7 +154,7 @@ class _Connection(asyncio.Protocol):
                 return _OVER
             await self._wait()
         pieces, self._pieces, self._held = self._pieces, [], 0
-        if not self._ended:
+        if not self.transport.is_closing():
             self.transport.resume_reading()
         return b"".join(pieces)
 
@@ -212,6 +212,8 @@ class Transport(httpx.AsyncBaseTransport):
         try:
             connection = self._take(_origin_of(request.url)) or await self._connect(request)
             connection.begin()
+            if connection.transport.is_closing():
+                raise httpx.ReadError("closed at once")
             connection.transport.write(wire)
             await connection.head()
         except BaseException:

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import h11
 import httpx
@@ -468,3 +469,54 @@ def test_h11_still_tells_what_came_behind_an_answer() -> None:
     while not isinstance(http.next_event(), h11.EndOfMessage):
         pass
     assert http.trailing_data[0] == b"more"
+
+
+@pytest.mark.row("F25", "F27")
+@pytest.mark.parametrize("loop_factory", [None, pytest.importorskip("uvloop").new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_connection_that_ends_before_anything_is_said_on_it_is_an_outage(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """uvloop raises a RuntimeError for what is written to a closed transport; nobody above would take that for an outage."""
+
+    class Late(Transport):
+        async def _connect(self, request: httpx.Request) -> Any:
+            connection = await super()._connect(request)
+            connection.abort()
+            await asyncio.sleep(0.01)
+            return connection
+
+    async def run() -> None:
+        transport = Late(tls=ssl.create_default_context(), most=1)
+        async with running(answering(OK)) as server:
+            for _ in range(2):
+                with pytest.raises(httpx.HTTPError):
+                    await call(transport, server.url)
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(run())
+
+
+@pytest.mark.row("F27")
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nZZ\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok",
+        b"HTTP/1.1 abc\r\n\r\n",
+    ],
+    ids=["bad chunk", "no last chunk", "short", "status"],
+)
+def test_under_uvloop_too_an_answer_that_is_none_is_an_outage_and_no_fault_of_ours(answer: bytes) -> None:
+    async def script(talk: Talk) -> None:
+        await talk.request()
+        await talk.say(answer)
+        talk.writer.write_eof()
+
+    async def run() -> None:
+        transport = new_transport(most=1)
+        async with running(script) as server:
+            for _ in range(2):
+                with pytest.raises(httpx.HTTPError):
+                    await call(transport, server.url)
+
+    with asyncio.Runner(loop_factory=pytest.importorskip("uvloop").new_event_loop) as runner:
+        runner.run(run())
