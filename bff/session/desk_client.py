@@ -163,6 +163,8 @@ class _Line:
 
     async def _open(self) -> asyncio.StreamWriter:
         reader, writer = await self._connect()
+        if writer.is_closing():
+            raise ConnectionResetError("the agent's desk hung up at once")  # uvloop would raise what nobody expects
         writer.write(self._hello)
         self._writer = writer
         self._listener = asyncio.ensure_future(self._listen(reader, writer))

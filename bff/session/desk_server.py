@@ -70,9 +70,10 @@ class DeskServer:
         except Exception as error:
             log.error("unexpected %s at the desk", type(error).__name__, exc_info=True)
             answer = Answer(wish.number, failure=failure_of(BffError()))
-        with contextlib.suppress(OSError):
-            writer.write(frame(answer))
-            await writer.drain()
+        if not writer.is_closing():  # a worker that has gone has nobody left to tell
+            with contextlib.suppress(OSError):
+                writer.write(frame(answer))
+                await writer.drain()
 
     async def _find(self, wish: Wish) -> Credential:
         live: Live | None = None

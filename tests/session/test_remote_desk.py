@@ -474,6 +474,23 @@ async def test_a_line_that_ended_between_opening_and_asking_is_not_waited_on(wor
     await remote.close(1.0)
 
 
+async def test_a_line_that_is_closed_as_soon_as_it_is_open_is_made_anew(world: Instance) -> None:
+    live, _ = await world.expired()
+
+    async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await world.connect()
+        if world.connects == 1:
+            writer.transport.abort()
+            await breathe()
+            writer.write = None  # type: ignore[method-assign, assignment]
+        return reader, writer
+
+    remote = RemoteDesk(keeper=world.keeper, connect=connect, secret=SECRET, clock=world.clock)
+    assert (await remote.issue(live, token="user", audience="")).authorization
+    assert world.connects == 2
+    await remote.close(1.0)
+
+
 @pytest.mark.parametrize("junk", [b"\xff\xff\xff\xff", b"\0\0\0\1x", b"\0\0\0\3\x93\xc0\xc0", (MAX_FRAME + 1).to_bytes(4, "big")])
 async def test_an_answer_that_is_none_breaks_the_line_and_the_call_is_repeated(world: Instance, junk: bytes) -> None:
     live, _ = await world.expired()
