@@ -176,6 +176,7 @@ def _reload(agency: Agency, box: PlanBox) -> None:
     plan = box.read()
     try:
         ring = read_ring(plan)
+        build_table(plan)  # what the workers refuse must not be half in force here: a cookie sealed with a key they do not know
     except ConfigError as error:
         agency.shared.log.error("config_refused", problems=list(error.problems))
         return
