@@ -41,8 +41,8 @@ async def restart(ours: Fleet, tally: Tally, number: int, _chance: random.Random
 
 
 async def kill(ours: Fleet, tally: Tally, _number: int, chance: random.Random) -> None:
-    """SIGKILL for a worker."""
-    victim = chance.choice([pid for product in ours.products for pid in product.workers()])
+    """SIGKILL for a worker or an agent."""
+    victim = chance.choice([pid for product in ours.products for pid in product.processes()])
     tally.in_hands += tally.in_flight
     os.kill(victim, signal.SIGKILL)
 

@@ -1,6 +1,7 @@
 """``python -m bench.soak``: people come, sign in, call, let tokens expire, talk over WebSockets, listen, leave half-way, fail and sign out.
 
-Printed: the worker's resident memory, its open files and the store's rows over time, and the slope of memory after a third of the run.
+Printed: resident memory of worker and agent, the worker's open files and the store's rows over time, and the slopes of memory after a third
+of the run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import random
 import sqlite3
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,10 +26,11 @@ TOKEN_S = 2
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """``rows`` counts sessions in the store."""
+    """``files`` are the worker's; ``rows`` counts sessions in the store."""
 
     at_s: float
-    rss_mib: float
+    worker_mib: float
+    agent_mib: float
     files: int
     rows: int
 
@@ -43,24 +46,26 @@ class Report:
     def settled(self) -> list[Sample]:
         return self.samples[len(self.samples) // 3 :]
 
-    @property
-    def slope_mib_per_hour(self) -> float:
+    def slope_mib_per_hour(self, ys: Sequence[float]) -> float:
         """Least squares over the settled samples."""
-        xs, ys = [sample.at_s for sample in self.settled], [sample.rss_mib for sample in self.settled]
+        xs = [sample.at_s for sample in self.settled]
         mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
         spread = sum((x - mean_x) ** 2 for x in xs) or 1.0
         return 3600 * sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread
 
-    @property
-    def grown_mib(self) -> float:
-        return self.settled[-1].rss_mib - self.settled[0].rss_mib
-
     def lines(self) -> list[str]:
         step = max(1, len(self.samples) // 12)
-        rows = [f"| {s.at_s:.0f} | {s.rss_mib:.1f} | {s.files} | {s.rows} |" for s in [*self.samples[::step], self.samples[-1]]]
+        rows = [
+            f"| {s.at_s:.0f} | {s.worker_mib:.1f} | {s.agent_mib:.1f} | {s.files} | {s.rows} |"
+            for s in [*self.samples[::step], self.samples[-1]]
+        ]
         counted = " · ".join(f"{name} {number}" for name, number in sorted(self.done.items()))
-        end = f"slope {self.slope_mib_per_hour:+.1f} MiB/h, {self.grown_mib:+.1f} MiB over the last two thirds; rows left {self.rows_left}"
-        return ["| s | RSS MiB | files | sessions |", "|---|---|---|---|", *rows, counted, end, *self.wrong[:5]]
+        told = [
+            f"{name}: slope {self.slope_mib_per_hour(ys):+.1f} MiB/h, {ys[-1] - ys[0]:+.1f} MiB over the last two thirds"
+            for name, ys in (("worker", [s.worker_mib for s in self.settled]), ("agent", [s.agent_mib for s in self.settled]))
+        ]
+        head = ["| s | worker MiB | agent MiB | files | sessions |", "|---|---|---|---|---|"]
+        return [*head, *rows, counted, *told, f"rows left {self.rows_left}", *self.wrong[:5]]
 
 
 class Visitor:
@@ -153,20 +158,23 @@ async def soak(run: Run, *, seconds: float, chairs: int = 4, seed: int = 1) -> R
     begun = time.monotonic()
     until = begun + seconds
     database = run.world.folder / "sessions.db"
-    pid = run.worker
+    pid, agent = run.worker, run.world.product.agents()[0]
+
+    def look() -> None:
+        report.samples.append(Sample(time.monotonic() - begun, rss_mib(pid), rss_mib(agent), open_files(pid), count_rows(database)))
 
     async def watch() -> None:
         while time.monotonic() < until:
-            report.samples.append(Sample(time.monotonic() - begun, rss_mib(pid), open_files(pid), count_rows(database)))
+            look()
             await asyncio.sleep(max(0.25, seconds / 240))
 
     visitors = [Visitor(run, report, random.Random(seed * 1000 + chair)) for chair in range(chairs)]
     await asyncio.gather(watch(), *(visitor.visit_until(until) for visitor in visitors))
     await asyncio.sleep(1.0)
-    report.samples.append(Sample(time.monotonic() - begun, rss_mib(pid), open_files(pid), count_rows(database)))
+    look()
     report.rows_left = count_rows(database) - 1
-    if run.worker != pid:
-        report.wrong.append("the worker died")
+    if run.world.product.processes() != [pid, agent]:
+        report.wrong.append("a process died")
     return report
 
 

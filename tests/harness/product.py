@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.harness.programs import PYTHON, Program, children_of, environment, free_port, wait_until
+from tests.harness.programs import PYTHON, Program, children_of, environment, free_port, name_of, wait_until
 from tests.harness.toml import to_toml
 
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -90,9 +90,16 @@ class Product:
         """A ``bff`` command in this folder."""
         return run_bff(self.folder, *words)
 
-    def workers(self) -> list[int]:
+    def processes(self) -> list[int]:
+        """Workers and agents, oldest first."""
         assert self.program is not None
         return children_of(self.program.pid)
+
+    def workers(self) -> list[int]:
+        return [pid for pid in self.processes() if name_of(pid) == "bff-worker"]
+
+    def agents(self) -> list[int]:
+        return [pid for pid in self.processes() if name_of(pid) == "bff-agent"]
 
     def reload(self) -> None:
         assert self.program is not None

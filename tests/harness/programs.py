@@ -51,6 +51,14 @@ def children_of(pid: int) -> list[int]:
     return sorted(found)
 
 
+def name_of(pid: int) -> str:
+    """What ``ps -o comm`` shows; empty once it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
 def environment() -> dict[str, str]:
     """Ours, without settings of the product, and with this tree importable from any folder."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("BFF_")}
