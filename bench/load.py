@@ -27,6 +27,7 @@ def measure(running: Running, scenario: Scenario, place: Place, seconds: float) 
         p99_ms=said["p99_us"] / 1000,
         failed=said["status"] + said["connect"] + said["read"] + said["write"] + said["timeout"],
         rss_mib=running.group.rss_mib(),
+        agent_mib=running.group.agent_mib(),
     )
     if sample.failed or not sample.requests:
         raise RuntimeError(f"{sample.failed} of {sample.requests} requests failed: {said}")

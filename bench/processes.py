@@ -42,8 +42,14 @@ class Group:
         return sum(_stat(pid)[0] for pid in self.pids())
 
     def rss_mib(self) -> float:
-        """Resident memory of the largest member: the worker."""
-        return max((_stat(pid)[1] for pid in self.pids()), default=0.0)
+        """Resident memory of the largest worker: of ours those that are named so, of others the largest member."""
+        pids = self.pids()
+        workers = [pid for pid in pids if _name(pid) == "bff-worker"]
+        return max((_stat(pid)[1] for pid in workers or pids), default=0.0)
+
+    def agent_mib(self) -> float:
+        """Resident memory of our agent's process, 0 for others."""
+        return max((_stat(pid)[1] for pid in self.pids() if _name(pid) == "bff-agent"), default=0.0)
 
     def stop(self) -> None:
         for leader in self.leaders:
@@ -69,6 +75,13 @@ def _sessions() -> list[tuple[int, int]]:
             except (ProcessLookupError, PermissionError):
                 continue
     return found
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _stat(pid: int) -> tuple[float, float]:

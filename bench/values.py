@@ -83,6 +83,7 @@ class Sample:
     p99_ms: float
     failed: int
     rss_mib: float
+    agent_mib: float = 0.0
 
     @property
     def cpu_ms(self) -> float:
@@ -115,6 +116,10 @@ class Series:
     @property
     def rss_mib(self) -> float:
         return max(sample.rss_mib for sample in self.samples)
+
+    @property
+    def agent_mib(self) -> float:
+        return max(sample.agent_mib for sample in self.samples)
 
 
 def ratio_best(peer: Series, ours: Series) -> float:

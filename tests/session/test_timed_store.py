@@ -8,8 +8,8 @@ import pytest
 
 from bff.base.clock import FakeClock
 from bff.base.errors import StoreUnavailable
-from bff.session.store.timed import TimedStore
 from bff.session.store import MemoryStore, Row, SessionStore
+from bff.session.store.timed import TimedStore
 
 
 async def test_answers_and_errors_pass_and_every_call_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
