@@ -143,7 +143,7 @@ async def test_the_request_behind_a_body_is_found_when_both_came_in_one_piece() 
 
 @pytest.mark.row("D9")
 async def test_a_flood_of_one_byte_chunks_lets_others_through() -> None:
-    """Measured in work and not in time: of 8 MiB of them no more than a few shares are read before somebody else is answered."""
+    """Measured in work and not in time: of 400,000 of them no more than a few shares are read before somebody else is answered."""
 
     async def swallow_or_answer(peer: Peer) -> None:
         head = await peer.head()
@@ -156,16 +156,15 @@ async def test_a_flood_of_one_byte_chunks_lets_others_through() -> None:
         flood = await rig.client()
         await flood.send(b"POST /api/x HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n")
         await eventually(lambda: rig.upstream.requests == 1)
-        sending = asyncio.ensure_future(flood.send(b"1\r\na\r\n" * (8 * MIB // 6)))
+        sending = asyncio.ensure_future(flood.send(b"1\r\na\r\n" * 400_000))
         (door,) = rig.house.doors
         await eventually(lambda: door.exchange is not None and door.exchange.received > 0)
         before = door.exchange.received if door.exchange else 0
         assert (await rig.ask())[0] == 200
         after = door.exchange.received if door.exchange else 0
-        assert after - before < MIB
+        assert after - before < 100_000
         sending.cancel()
         flood.writer.transport.abort()
-        await eventually(lambda: not rig.house.doors)
 
 
 @pytest.mark.row("BODY-4")
