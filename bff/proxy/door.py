@@ -128,12 +128,11 @@ class Door(asyncio.Protocol):
             self._drained += len(data)
             if self._drained > self.house.options.linger_bytes:
                 self.transport.abort()
-        elif mode == BUSY:
+        elif mode == BUSY or (self.held and not self.head_at):
+            # In the second case whole requests wait for ``_next``: searching only the new bytes would run them together.
             self.held += data
             if len(self.held) > MAX_HELD_BYTES:
                 self.regulate()
-        elif self.held and not self.head_at:
-            self.held += data  # whole requests wait for ``_next``: searching only the new bytes would run them together
         else:
             self._read(data)
 

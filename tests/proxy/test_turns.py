@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import pytest
 
 from bff.base.clock import FakeClock
 from bff.proxy import turns as turns_module
-from bff.proxy.door import MAX_HELD_BYTES
+from bff.proxy.door import MAX_HELD_BYTES, READING
 from bff.proxy.intake import LEAST_PACE
 from bff.proxy.turns import BUDGET_S, NEWCOMER_S, Turns
 from tests.proxy.rig import GET, OK, Peer, always_ok, eventually, open_rig, turns
@@ -139,6 +140,37 @@ async def test_the_request_behind_a_body_is_found_when_both_came_in_one_piece() 
         await client.send(b"POST /api/x HTTP/1.1\r\nHost: a.test\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size + GET)
         assert [(await client.answer())[0] for _ in range(2)] == [200, 200]
         assert [peer.seen.count(b" HTTP/1.1\r\n") for peer in rig.upstream.peers] == [2]
+
+
+class Patient(Turns):
+    """Turns that never come: what waits for one is kept."""
+
+    def __init__(self, kept: list[Callable[[], None]]) -> None:
+        super().__init__(monotonic=time.monotonic)
+        self._kept = kept
+
+    def later(self, work: Callable[[], None]) -> None:
+        self._kept.append(work)
+
+
+@pytest.mark.row("D4")
+async def test_what_arrives_while_requests_wait_for_their_turn_is_bounded_too() -> None:
+    """Held without a bound in that moment, 50 connections took 228 MiB and the loop was busy copying for a second (seen)."""
+    request = b"GET /api/x HTTP/1.1\r\nHost: a.test\r\n\r\n"
+    async with open_rig(always_ok) as rig:
+        waiting: list[Callable[[], None]] = []
+        rig.house.turns = Patient(waiting)  # type: ignore[assignment]
+        flood = await rig.client()
+        await flood.send(request * 2)
+        await eventually(lambda: waiting)
+        (door,) = rig.house.doors
+        assert door.mode == READING and door.held
+        sending = asyncio.ensure_future(flood.send(request * (8 * MIB // len(request))))
+        await eventually(lambda: not door.reading)
+        await turns(50)
+        assert len(door.held) < MIB
+        sending.cancel()
+        flood.writer.transport.abort()
 
 
 @pytest.mark.row("D9")
