@@ -31,6 +31,8 @@ FETCH_TIMEOUT_S: Final = 4.0
 MAX_PAUSE_S: Final = 3.0
 _FIRST_PAUSE_S: Final = 0.5
 _MAX_RETRY_AFTER_S: Final = 30.0
+TIMER_SLACK_S: Final = 0.01
+"""Timers of uvloop count milliseconds and may be up to one early: a new key was then not looked for after all."""
 
 
 class Attempts:
@@ -156,7 +158,7 @@ class Directory:
     async def _wait_for_refetch(self) -> None:
         wait_s = self._refetch_not_before - self._clock.monotonic()
         if wait_s > 0 and not self._refetching:
-            await self._pause(wait_s)
+            await self._pause(wait_s + TIMER_SLACK_S)
 
     async def _newer_keys(self, tried: PublishedKeys) -> PublishedKeys | None:
         """Keys other than ``tried``, fetched if the cooldown permits; None when there are none. Fails closed."""

@@ -309,7 +309,7 @@ async def test_a_token_straight_from_the_provider_waits_for_the_cooldown_with_it
 
     async def pause(seconds: float) -> None:
         waits.append(seconds)
-        world.clock.advance(seconds)
+        world.clock.advance(seconds - 0.001)  # uvloop's timers may be a millisecond early
 
     world = build_world(pause=pause)
     await check(world)
@@ -320,7 +320,7 @@ async def test_a_token_straight_from_the_provider_waits_for_the_cooldown_with_it
         await check(world, kid="r2", key=RSA_2)
     assert not waits and world.provider.count("/jwks") == 2
     await check(world, patient=True, kid="r2", key=RSA_2)
-    assert waits == [pytest.approx(5.0)] and world.provider.count("/jwks") == 3
+    assert waits == [pytest.approx(5.0, abs=0.02)] and world.provider.count("/jwks") == 3
     with pytest.raises(TokenInvalid):  # a broken signature is no new key: nobody waits for it
         await check(world, patient=True, kid="r2", key=RSA)
     assert len(waits) == 1
