@@ -134,7 +134,7 @@ def _supervise(box: PlanBox, door: socket.socket, manage: socket.socket, folder:
 
 
 def agents_for(workers: int) -> int:
-    """How many agent processes serve so many workers. They see sign-ins and renewals, not calls: one does for eight."""
+    """How many agent processes serve so many workers. They see no calls to APIs, so one for eight: chosen, not measured."""
     return 1 + (workers - 1) // 8
 
 

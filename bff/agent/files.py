@@ -64,7 +64,7 @@ def _find_file(options: AgentOptions, raw_path: str) -> Path | None:
 async def _send(path: Path, options: AgentOptions) -> Response:
     answer = await send_file(path, conditional=True, mimetype=_TYPES.get(path.suffix))
     if answer.status_code == 200 and (answer.content_length or SMALL + 1) <= SMALL:
-        # Quart would open, read and close it on other threads, one hop each: a millisecond for the page of every app.
+        # Quart would open, read and close it on other threads, one hop each: 0.8 ms of CPU for the page of every app.
         answer.set_data(path.read_bytes())  # noqa: ASYNC240 - as long as a hop to a thread
     fixed = _HASHED.search(path.name) is not None
     answer.headers["Cache-Control"] = "public, max-age=31536000, immutable" if fixed else "no-cache"

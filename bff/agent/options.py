@@ -20,7 +20,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """OPS-5, each worker counts for itself. ``backchannel`` counts refused logout tokens only: good ones are never limited."""
+    """OPS-5, each agent's process counts for itself. ``backchannel`` counts refused logout tokens only: good ones are never limited."""
 
     login: Rate = Rate(per_client=3_000, together=30_000)
     callback: Rate = Rate(per_client=3_000, together=30_000)

@@ -1,4 +1,4 @@
-"""How often one client, and all of them together, may knock (OPS-5, D15). Counted in this worker's memory."""
+"""How often one client, and all of them together, may knock (OPS-5, D15). Counted in this process's memory."""
 
 from __future__ import annotations
 

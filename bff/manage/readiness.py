@@ -1,4 +1,4 @@
-"""What this worker can say of itself: alive is always true, ready is a judgement (META-5, OPS-6, attack F24)."""
+"""What this instance can say of itself: alive is always true, ready is a judgement (META-5, OPS-6, attack F24)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ def _nothing() -> Sequence[str]:
 
 @dataclass(slots=True)
 class Readiness:
-    """Owner: the assembly, which moves the switches. One per worker.
+    """Owner: the assembly, which moves the switches. One per agent's process.
 
     ``provider_known`` answers whether the provider's metadata was ever fetched: before that nobody could sign in, so the
-    worker isn't ready although sessions are served. ``degraded`` names what is impaired without making us unready, such
+    instance isn't ready although sessions are served. ``degraded`` names what is impaired without making us unready, such
     as a provider that is down *now* (existing sessions and the last good metadata carry on).
     """
 
@@ -25,7 +25,7 @@ class Readiness:
     degraded: Callable[[], Sequence[str]] = field(default=_nothing)
 
     def obstacles(self, *, store_answers: bool) -> list[str]:
-        """Stable words for why this worker isn't ready; empty when it is."""
+        """Stable words for why this instance isn't ready; empty when it is."""
         checks = {
             "draining": self.draining,
             "keys_not_loaded": not self.keys_loaded,

@@ -1,16 +1,14 @@
 """The numbers, under the names operators expect. Labels are closed sets: never a path, a subject or a session id.
 
-With PROMETHEUS_MULTIPROC_DIR set (bff.observe.multiprocess) the counters are files that all workers add to, and any
-worker's ``scrape`` tells the sum; without it they are this process's own.
+With PROMETHEUS_MULTIPROC_DIR set (bff.observe.multiprocess) the counters are files that all processes add to, and any
+one's ``scrape`` tells the sum; without it they are this process's own.
 """
 
 from __future__ import annotations
 
 import os
 import platform
-import time
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -28,19 +26,11 @@ _ELSEWHERE = "ended_elsewhere"
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the duration buckets; one more, without a bound, follows."""
 
-STORE_TOLD_EVERY_S = 1.0
-
 
 class Metrics:
-    """Every metric of the program. One per process; the hot path keeps plain integers and hands over deltas.
+    """Every metric of the program. One per process; the hot path keeps plain integers and hands over deltas."""
 
-    So do calls to the store, which gather here for at most a second: each ``observe`` of the library costs 15 us, more than a read.
-    """
-
-    def __init__(self, *, registry: CollectorRegistry | None = None, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic = monotonic
-        self._store_calls: dict[str, tuple[list[int], list[float]]] = {}
-        self._store_told_at = monotonic()
+    def __init__(self, *, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
         own = self.registry
         self.requests = Counter("bff_http_requests", "Requests answered.", ["route", "method", "status"], registry=own)
@@ -82,17 +72,7 @@ class Metrics:
 
     def observe_store(self, op: str, seconds: float) -> None:
         """One call to the store; ``op`` is the port's method name."""
-        counts, total = self._store_calls.setdefault(op, ([0] * (len(BUCKETS_S) + 1), [0.0]))
-        counts[bisect_left(BUCKETS_S, seconds)] += 1
-        total[0] += seconds
-        if self._monotonic() - self._store_told_at >= STORE_TOLD_EVERY_S:
-            self._tell_of_store()
-
-    def _tell_of_store(self) -> None:
-        self._store_told_at = self._monotonic()
-        calls, self._store_calls = self._store_calls, {}
-        for op, (counts, total) in calls.items():
-            add_to_histogram(self.store.labels(op), counts, total[0])
+        self.store.labels(op).observe(seconds)
 
     def count_event(self, event: Event) -> None:
         """What a security event means in numbers."""
@@ -114,8 +94,7 @@ class Metrics:
                 self.refused.labels(_word(event.outcome)).inc()
 
     def scrape(self) -> bytes:
-        """The Prometheus text of all processes' numbers: this one's of now, the others' of a second ago."""
-        self._tell_of_store()
+        """The Prometheus text of all processes' numbers."""
         if os.environ.get(VARIABLE):
             shared = CollectorRegistry()
             cast(Any, MultiProcessCollector)(shared)

@@ -1,6 +1,6 @@
 """The credential desk: a token for one call, renewed when it has to be, once per session however many ask (TOKEN-6).
 
-A refresh token is redeemed under a turn (this worker), a store lease (all workers) and after reading the record again;
+A refresh token is redeemed under a turn (this process), a store lease (all instances) and after reading the record again;
 what comes back is stored before anybody proceeds (TOKEN-7) and is written only if the record still holds the token
 that was redeemed. Nobody's disconnect stops it (TOKEN-8). Only invalid_grant ends a session (TOKEN-9).
 """
@@ -68,8 +68,8 @@ class TokenClient(ClientTokenSource, TokenRevoker, Protocol):
 
 
 class CredentialDesk:
-    """Credentials for a worker's sessions. ``margin_s``: how long before its end a token is renewed; ``wait_s``: how long
-    a request waits for another worker's renewal. The lease outlives the provider's time-out and is renewed besides.
+    """Credentials for an instance's sessions, in its agent's process. ``margin_s``: how long before its end a token is renewed;
+    ``wait_s``: how long a request waits for another process's renewal. The lease outlives the provider's time-out and is renewed besides.
     ``holder`` names us in leases, by default at random; a process that takes a dead one's place may take its leases with its name.
 
     Mutable state, all owned here: flights and turns (running work), back-off (10,000), revocations (1000), renewals that

@@ -33,7 +33,7 @@ MAX_DOOMED = 10_000
 
 
 class Keeper:
-    """Sessions of one worker over a shared store. ``claims`` is the allow-list (None: all but the ID token's own).
+    """Sessions of one process over a shared store. ``claims`` is the allow-list (None: all but the ID token's own).
 
     Mutable state, all owned here: the shelf (bound ``cached``), flights, ends the store has not taken yet (10,000).
     """
@@ -110,9 +110,7 @@ class Keeper:
     def recall(self, cookie_value: str) -> Live | None:
         """The hot path: the session behind a cookie value if this worker knows it for sure right now. None means ask ``find``."""
         live = self._shelf.find(cookie_value)
-        if live is None or (session := live.session) is None:
-            return None
-        if not self.believes(live):
+        if live is None or (session := live.session) is None or not self.believes(live):
             return None
         now = self._clock.now()
         return live if now < session.expires_at and now < live.seen_at + live.idle_s else None

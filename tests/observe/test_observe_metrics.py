@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from bff.base.clock import FakeClock
 from bff.observe.metrics import BUCKETS_S, Metrics
 from bff.observe.multiprocess import VARIABLE, forget_worker, share_metrics
 from bff.policy.routes import METHODS
@@ -59,22 +58,6 @@ def test_requests_are_counted_by_route_method_and_status() -> None:
     assert sample("bff_http_requests_in_flight") == 3
     assert sample("bff_http_connections") == 17
     assert sample("bff_store_duration_seconds_count", {"op": "get"}) == 1
-
-
-def test_calls_to_the_store_are_told_within_a_second_or_when_asked_for() -> None:
-    clock = FakeClock()
-    metrics = Metrics(monotonic=clock.monotonic)
-    metrics.observe_store("get", 0.002)
-    metrics.observe_store("get", 20.0)
-    sample = metrics.registry.get_sample_value
-    assert sample("bff_store_duration_seconds_count", {"op": "get"}) is None
-    clock.advance(1.0)
-    metrics.observe_store("get", 0.002)
-    assert sample("bff_store_duration_seconds_count", {"op": "get"}) == 3
-    assert sample("bff_store_duration_seconds_bucket", {"op": "get", "le": "0.0025"}) == 2
-    metrics.observe_store("delete", 0.002)
-    assert b'bff_store_duration_seconds_count{op="delete"} 1.0' in metrics.scrape()
-
 
 WORKER = """
 from bff.observe.metrics import Metrics

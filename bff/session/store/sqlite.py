@@ -3,7 +3,7 @@
 Reads run in the loop (10 µs). Writes run on one thread per process (bff.session.store.sqlite_writer): WAL, BEGIN
 IMMEDIATE, synchronous=FULL for sessions, so that an acknowledged logout or rotated refresh token survives a power cut
 too (0.4 ms on the disk we measured, against 0.04 with NORMAL, which a killed process survives but a power cut does
-not). Touches and leases use NORMAL: losing one costs nothing.
+not). Touches, leases and what may be used once use NORMAL: losing one costs nothing.
 """
 
 from __future__ import annotations
