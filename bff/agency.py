@@ -30,6 +30,7 @@ from bff.agent.server import AgentServer
 from bff.assembly import Shared, build_keeper, build_shared, build_table, read_ring
 from bff.base.clock import Clock
 from bff.base.errors import ConfigError
+from bff.base.listening import BACKLOG
 from bff.manage.app import build_management
 from bff.manage.readiness import Readiness
 from bff.oauth.client import Wire
@@ -37,7 +38,7 @@ from bff.oauth.directory import Directory
 from bff.oauth.flows import OAuthClient
 from bff.observe.logs import configure_logs
 from bff.plan import Plan, PlanBox
-from bff.process import BACKLOG, Instance, cancel, keep_settled, reach_store, settle_memory, watch_end, watch_signals
+from bff.process import Instance, cancel, keep_settled, reach_store, settle_memory, watch_end, watch_signals
 from bff.session.credentials import CredentialDesk
 from bff.session.desk_server import DeskServer
 from bff.session.keeper import Keeper
@@ -196,7 +197,7 @@ async def _hypercorn(app: object, sock: socket.socket, ended: asyncio.Event) -> 
     config.graceful_timeout = 1.0
     config.keep_alive_timeout = 120.0
     config.include_server_header = False
-    config.backlog = BACKLOG  # of one socket with the supervisor: who listens last decides how many wait while we are started anew
+    config.backlog = BACKLOG
     await serve(cast(ASGIFramework, app), config, shutdown_trigger=ended.wait)
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from bff.assembly import Shared
 from bff.base.errors import StoreUnavailable
+from bff.base.listening import BACKLOG
 from bff.session.sealing import KeyRing
 
-BACKLOG = 4096
 STORE_PATIENCE_S = 5.0
 SETTLE_EVERY_S = 60.0
 M_ARENA_MAX = -8

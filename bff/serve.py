@@ -14,11 +14,11 @@ from pathlib import Path
 import bff
 from bff.base.console import two_lines
 from bff.base.errors import BffError
+from bff.base.listening import BACKLOG
 from bff.plan import PlanBox
 from bff.settings import Listen, Settings
 from bff.settings.plan import build_plan
 
-BACKLOG = 4096
 EXIT_UNAVAILABLE = 69
 
 

@@ -17,10 +17,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from bff.assembly import Worker, build_shared, build_table, build_worker, load_certificate, read_ring
 from bff.base.clock import Clock
 from bff.base.errors import ConfigError
+from bff.base.listening import BACKLOG
 from bff.observe.logs import configure_logs
 from bff.observe.outlet import Outlet
 from bff.plan import PlanBox
-from bff.process import BACKLOG, Instance, cancel, keep_settled, reach_store, settle_memory, watch_end, watch_signals
+from bff.process import Instance, cancel, keep_settled, reach_store, settle_memory, watch_end, watch_signals
 
 DESK_CLOSES_S = 5.0
 UNSENT_BYTES = 128 * 1024

@@ -18,6 +18,8 @@ from typing import Any, Final, cast
 import httptools
 from quart import Quart
 
+from bff.base.listening import BACKLOG
+
 log = logging.getLogger("bff.agent")
 
 MAX_BODY: Final = 256 * 1024
@@ -25,7 +27,6 @@ MAX_BODY: Final = 256 * 1024
 
 Message = MutableMapping[str, Any]
 
-BACKLOG: Final = 4096
 _BODILESS: Final = frozenset({204, 304})
 _REASONS: Final = {int(status): status.phrase for status in HTTPStatus}
 _BROKEN: Final = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
