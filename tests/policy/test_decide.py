@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
@@ -124,3 +124,22 @@ def test_a_verdict_holds_until_time_alone_could_change_it() -> None:
     assert decide(way, who, edge, scopes=NONE) is None
     assert decide(way, who, edge + 0.01, scopes=NONE) is not None
     assert valid_until(way, replace(who, auth_time=None)) == 5000.0
+
+
+DEMANDS: dict[str, tuple[object, object, object]] = {
+    "scopes": (frozenset({"s"}), ({}, frozenset({"other"})), ({}, frozenset({"s"}))),
+    "claims": ({"a": frozenset({"1"})}, ({"claims": {"a": "2"}}, NONE), ({"claims": {"a": "1"}}, NONE)),
+    "acr": (("gold",), ({"acr": "silver"}, NONE), ({"acr": "gold"}, NONE)),
+    "max_age_s": (60, ({"auth_time": 1000}, NONE), ({"auth_time": 1990}, NONE)),
+}
+"""For each option of a policy: a value, (the session, its scopes) that it must refuse, and one that it must not."""
+
+
+@pytest.mark.row("L14")
+@pytest.mark.parametrize("option", [field.name for field in fields(Policy)])
+def test_every_option_of_a_policy_alone_refuses_somebody_and_not_everybody(option: str) -> None:
+    """Made from the fields themselves: an option that nobody is refused by cannot be added."""
+    value, refused, admitted = DEMANDS[option]
+    way = policed(**{option: value})
+    for (changes, scopes), passes in ((refused, False), (admitted, True)):  # type: ignore[misc]
+        assert (decide(way, session(**changes), NOW, scopes=scopes) is None) is passes
