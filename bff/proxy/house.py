@@ -7,7 +7,7 @@ import base64
 import logging
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from bff.policy.handoff import Handoff
 from bff.policy.routes import Route, Upstream
 from bff.policy.target import aim
 from bff.policy.verdict import Admitted, Refusal, Verdict
+from bff.proxy.accounts import SHARE, Accounts, Sink, no_sink
 from bff.proxy.answer import Calendar, refusal_bytes
 from bff.proxy.crowd import Crowd
 from bff.proxy.door import Door
@@ -24,7 +25,7 @@ from bff.proxy.drain import end_what_may
 from bff.proxy.edge import Edge, Network
 from bff.proxy.head import HeadReader
 from bff.proxy.headers import HeaderRules, agent_head, outbound_head
-from bff.proxy.lane import AccessRecord, Glimpse, Lane, Seat
+from bff.proxy.lane import Lane, Seat
 from bff.proxy.memo import HeadMemo, Plan, Way, share
 from bff.proxy.patterns import Pattern, Patterns
 from bff.proxy.renewal import Renewer
@@ -34,11 +35,8 @@ from bff.session.model import Live
 log = logging.getLogger("bff.proxy")
 
 TICK_S = 0.25
-ACCOUNT_S = 0.01
-SLICE = 256
 MAX_EDGES = 4096
 MAX_SEATS = 16_384
-MAX_ENDED = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +66,6 @@ class DoorOptions:
     memo_bytes: int = 8 * 1024 * 1024
 
 
-Ended = tuple[float, bytes, Plan | None, Facts | Glimpse | None, int, int, int, float, str]
-"""(ended_at and, last but one, started_at in monotonic seconds; request id, plan, facts, status, received, sent; outcome)."""
-
-
 class Judge(Protocol):
     """The gatekeeper, as the door sees it."""
 
@@ -86,14 +80,6 @@ class Asked(Protocol):
 
     def take(self, door: Door, block: bytes) -> bool: ...
     def forget(self) -> None: ...
-
-
-Sink = Callable[[Sequence[AccessRecord], Sequence[Lane] | None], None]
-"""Gets the records since the last call; a few times a second every lane as well, else None (their counters only grow). Must be quick."""
-
-
-def no_sink(records: Sequence[AccessRecord], lanes: Sequence[Lane] | None) -> None:
-    """For those who count nothing."""
 
 
 async def nothing_to_hear(live: Live | None) -> None:
@@ -151,7 +137,8 @@ class DoorHouse:
         self.keeps_alive = True
         self.id_prefix = secrets.token_hex(4).encode() + b"-"
         self.ids = 0
-        self.ended: list[Ended] = []
+        self.accounts = Accounts(sink=sink, clock=clock)
+        self.ended = self.accounts.ended
         self.crowd = Crowd(limit=options.connections, per_address=options.connections_per_address)
         self.doors = self.crowd.doors
         self.lanes: dict[str, Lane] = {}
@@ -160,12 +147,10 @@ class DoorHouse:
         self.hear = hear
         self._touch = touch
         self._believes = believes
-        self._sink = sink
         self._calendar = Calendar()
         self._edges: dict[str, Edge] = {}
         self._seats: dict[bytes, Seat] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._accountant: asyncio.TimerHandle | None = None
 
     def __call__(self) -> Door:
         return Door(self)
@@ -176,18 +161,17 @@ class DoorHouse:
         """Begin to tick, on the running loop."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(TICK_S, self._on_tick)
-            self._accountant = asyncio.get_running_loop().call_later(TICK_S, self._on_account)
+            self.accounts.start()
 
     def stop(self) -> None:
         """Stop ticking, cut what is left, hand over the last records."""
-        for timer in (self._timer, self._accountant):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._accountant = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         for door in list(self.doors):
             door.leave()
         self.pool.close()
-        self._flush(len(self.ended), list(self.lanes.values()))
+        self.accounts.stop(list(self.lanes.values()))
 
     def begin_drain(self) -> None:
         """From now on answers say ``Connection: close`` (F47, OPS-6). ``drain`` goes on from here."""
@@ -329,30 +313,6 @@ class DoorHouse:
         now = self.monotonic()
         self.ended.append((now, request_id, None, None, refusal.status, 0, 0, now, refusal.code))
 
-    def _on_account(self) -> None:
-        """In slices: all of a quarter second in one go held requests up for 40 ms (p99, measured). No more than MAX_ENDED are left."""
-        waiting = len(self.ended)
-        self._flush(max(SLICE, waiting // 4, waiting - MAX_ENDED), None)
-        pause = ACCOUNT_S if self.ended else TICK_S
-        self._accountant = asyncio.get_running_loop().call_later(pause, self._on_account)
-
-    def _flush(self, count: int, lanes: Sequence[Lane] | None) -> None:
-        """Count the first ``count`` of what ended and hand it on; a request itself only appends to ``ended``."""
-        ended, self.ended = self.ended[:count], self.ended[count:]
-        shift = self.now() - self.monotonic()
-        records: list[AccessRecord] = []
-        for now, request_id, plan, facts, status, received, sent, started, outcome in ended:
-            seconds = now - started
-            route, session = "", b""
-            if plan is not None:
-                route, session = plan.lane.name, plan.session_key
-                plan.lane.count(status, seconds, received, sent)
-            records.append((now + shift, request_id, facts, route, session, status, received, sent, seconds, outcome))
-        try:
-            self._sink(records, lanes)
-        except Exception as error:
-            log.error("access sink failed: %s", type(error).__name__, exc_info=True)
-
     # -- the tick ---------------------------------------------------------------------------------------------------
 
     def _on_tick(self) -> None:
@@ -372,7 +332,7 @@ class DoorHouse:
                 door.transport.abort()
         self.pool.sweep(now)
         self._tidy_seats()
-        self._flush(SLICE, list(self.lanes.values()))
+        self.accounts.hand_on(SHARE, list(self.lanes.values()))
 
     def _tidy_seats(self) -> None:
         if len(self._seats) > MAX_SEATS:

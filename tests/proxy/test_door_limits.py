@@ -460,7 +460,7 @@ async def test_a_sink_that_fails_stops_nothing() -> None:
         def broken(records: object, lanes: object) -> None:
             raise RuntimeError
 
-        rig.house._sink = broken
+        rig.house.accounts._sink = broken
         await rig.ask()
         rig.house.tick()
         assert (await rig.ask())[0] == 200

@@ -1,0 +1,77 @@
+"""What ended reaches metrics and access log in shares: small, in order, none lost, never more than the bound left waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from bff.base.clock import FakeClock
+from bff.proxy.accounts import MAX_ENDED, SHARE, Accounts
+from bff.proxy.lane import AccessRecord
+
+
+class Books:
+    """Accounts over a sink that keeps everything; ``at_once`` is how much each call brought."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.accounts = Accounts(sink=self.take, clock=self.clock)
+        self.records: list[AccessRecord] = []
+        self.at_once: list[int] = []
+
+    def take(self, records: Sequence[AccessRecord], lanes: Any) -> None:
+        self.records.extend(records)
+        self.at_once.append(len(records))
+
+    def end(self, count: int) -> None:
+        now = self.clock.monotonic()
+        for _ in range(count):
+            self.accounts.ended.append((now, b"%d" % len(self.accounts.ended), None, None, 200, 0, 0, now, "ok"))
+
+
+@pytest.mark.parametrize("waiting", [1, SHARE, 300, 2500, MAX_ENDED])
+def test_a_share_is_small_however_many_wait(waiting: int) -> None:
+    books = Books()
+    books.end(waiting)
+    books.accounts.hand_on_share()
+    assert books.at_once == [min(waiting, max(SHARE, waiting // 16))]
+
+
+def test_all_come_in_order_and_once() -> None:
+    books = Books()
+    books.end(1000)
+    while books.accounts.ended:
+        books.accounts.hand_on_share()
+    assert [record[1] for record in books.records] == [b"%d" % number for number in range(1000)]
+
+
+def test_shares_keep_pace_with_any_rate_and_leave_no_more_than_the_bound() -> None:
+    books = Books()
+    for _ in range(200):
+        books.end(1000)
+        books.accounts.hand_on_share()
+        assert len(books.accounts.ended) <= MAX_ENDED
+    books.end(3 * MAX_ENDED)
+    books.accounts.hand_on_share()
+    assert len(books.accounts.ended) == MAX_ENDED
+
+
+def test_the_next_share_comes_soon_while_some_wait_and_seldom_while_nothing_happens() -> None:
+    books = Books()
+    idle = books.accounts.hand_on_share()
+    books.end(SHARE)
+    gathering = books.accounts.hand_on_share()
+    books.end(SHARE + 1)
+    busy = books.accounts.hand_on_share()
+    assert busy < gathering < idle
+
+
+async def test_the_end_hands_on_whatever_is_left() -> None:
+    books = Books()
+    books.accounts.start()
+    books.end(5000)
+    books.accounts.stop([])
+    assert len(books.records) == 5000
+    assert not books.accounts.ended
