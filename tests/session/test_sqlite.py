@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -131,6 +132,68 @@ async def test_a_short_lock_of_another_process_is_waited_for_off_the_loop(store:
     await writing
     other.close()
     assert longest < 1.0, "the loop was not held up: a wait in it would last as long as the lock"
+
+
+async def written_by_the_thread(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """From here on: the name of each thread that commits."""
+    threads: list[str] = []
+    commit = Writer._commit
+
+    def counting(writer: Writer, batch: list[object]) -> list[object]:
+        threads.append(threading.current_thread().name)
+        return commit(writer, batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Writer, "_commit", counting)
+    return threads
+
+
+async def test_a_lease_is_written_at_once_and_what_must_be_durable_by_the_thread(
+    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.ping()
+    threads = await written_by_the_thread(path, monkeypatch)
+    assert await store.acquire(b"l", b"a", 10)
+    assert not await store.acquire(b"l", b"b", 10)
+    await store.release(b"l", b"a")
+    assert await store.once(b"state", NOW + 60)
+    assert not await store.once(b"state", NOW + 60)
+    assert threads == []
+    await store.insert(row())
+    assert threads == ["bff-sessions"]
+
+
+@pytest.mark.row("F40")
+async def test_a_lease_waits_for_another_process_s_lock_off_the_loop(store: SqliteStore, path: Path) -> None:
+    first = row()
+    await store.insert(first)
+    assert await store.acquire(b"l", b"a", 10)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    taking = asyncio.ensure_future(store.acquire(b"m", b"a", 10))
+    for _ in range(10):
+        await asyncio.sleep(0.005)
+        assert await store.get(first.key) is not None, "reads go on"
+    assert not taking.done()
+    other.execute("COMMIT")
+    other.close()
+    assert await taking
+
+
+@pytest.mark.row("F40")
+async def test_the_log_of_small_writes_alone_stays_bounded(store: SqliteStore, path: Path) -> None:
+    for number in range(4000):
+        assert await store.once(b"state %d" % number, NOW + 60)
+    assert path.with_name(path.name + "-wal").stat().st_size < 16 * 1024 * 1024
+
+
+@pytest.mark.row("F42")
+async def test_a_small_write_goes_to_the_file_that_the_path_means_now(store: SqliteStore, path: Path, clock: FakeClock) -> None:
+    assert await store.once(b"state", NOW + 60)
+    for file in path.parent.iterdir():
+        file.unlink()
+    clock.advance(0.3)
+    assert await store.once(b"state", NOW + 60), "the new file does not know it"
+    assert not await SqliteStore(path, clock=clock).once(b"state", NOW + 60), "another process reads what was written"
 
 
 @pytest.mark.row("F40", "C6")
@@ -381,7 +444,7 @@ async def test_a_cancelled_write_is_made_nevertheless(store: SqliteStore, path: 
     writing.cancel()
     other.execute("COMMIT")
     other.close()
-    await store.ping()
+    await store.ping()  # by the thread, and so behind it
     assert await store.get(new.key) is not None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from bff.base.clock import FakeClock
@@ -166,6 +167,8 @@ class World:
         if seconds > 6:
             await asyncio.Event().wait()
         self.clock.advance(seconds)
+        with suppress(StoreUnavailable):
+            await self.store.store.ping()  # what the store's thread was given is done meanwhile, as it would be in that time
         await asyncio.sleep(0)
 
     def new_keeper(self, *, store: object = None, ring: KeyRing | None = None, **changes: object) -> Keeper:

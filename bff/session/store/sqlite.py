@@ -3,7 +3,8 @@
 Reads run in the loop (10 µs). Writes run on one thread per process (bff.session.store.sqlite_writer): WAL, BEGIN
 IMMEDIATE, synchronous=FULL for sessions, so that an acknowledged logout or rotated refresh token survives a power cut
 too (0.4 ms on the disk we measured, against 0.04 with NORMAL, which a killed process survives but a power cut does
-not). Touches, leases and what may be used once use NORMAL: losing one costs nothing.
+not). Touches, leases and what may be used once use NORMAL: losing one costs nothing. They go at once and in the loop where nobody
+else is writing (bff.session.store.sqlite_shortcut).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from bff.base.errors import StoreUnavailable
 from bff.session.store import sqlite_schema as schema
 from bff.session.store.port import Changes, Row
 from bff.session.store.sqlite_mark import Mark
+from bff.session.store.sqlite_shortcut import Shortcut, prepare_shortcut
 from bff.session.store.sqlite_writer import Writer
 
 V = TypeVar("V")
@@ -50,7 +52,9 @@ class SqliteStore:
         self._mark = Mark(path.with_name(path.name + ".mark"))
         self._reader: sqlite3.Connection | None = None
         self._written: sqlite3.Connection | None = None
+        self._quick: sqlite3.Connection | None = None
         self._writer: Writer | None = None
+        self._shortcut = Shortcut(connection=self._writing_quickly)
         self._reader_inode = 0
         self._writer_inode = 0
         self._checked_at = float("-inf")
@@ -87,7 +91,7 @@ class SqliteStore:
         def work(db: sqlite3.Connection) -> None:
             db.execute("UPDATE sessions SET seen_at = ? WHERE key = ? AND seen_at < ?", (seen_at, key, seen_at))
 
-        await self._write(work, durable=False)
+        await self._write(work, durable=False, at_once=False)  # they come by the thousand
 
     async def delete(self, key: bytes) -> bool:
         return await self._write(lambda db: self._delete(db, key))
@@ -135,7 +139,7 @@ class SqliteStore:
             return Changes(cursor, ())
         newest, keys = self._changed_since(cursor)
         if newest < cursor:
-            newest, keys = await self._write(lambda db: _disown(db, cursor, self._clock.now())), None
+            newest, keys = await self._write(lambda db: _disown(db, cursor, self._clock.now()), at_once=False), None
         self._data_version = (data_version, newest)
         return Changes(newest, keys)
 
@@ -152,25 +156,26 @@ class SqliteStore:
             db.execute("DELETE FROM changed WHERE at < ?", (now - CHANGES_KEPT_S,))
             return len(over)
 
-        return await self._write(work)
+        return await self._write(work, at_once=False)
 
     async def count(self) -> int:
         now = self._clock.now()
-        return await self._write(lambda db: int(db.execute("SELECT count(*) FROM sessions WHERE expires_at > ?", (now,)).fetchone()[0]))
+        count = "SELECT count(*) FROM sessions WHERE expires_at > ?"
+        return await self._write(lambda db: int(db.execute(count, (now,)).fetchone()[0]), at_once=False)
 
     async def ping(self) -> None:
         self._read("SELECT 1 FROM facts", ())
-        await self._write(lambda db: db.execute("UPDATE facts SET value = value + 1 WHERE name = 'ping'"), durable=False)
+        await self._write(lambda db: db.execute("UPDATE facts SET value = value + 1 WHERE name = 'ping'"), durable=False, at_once=False)
 
     async def close(self) -> None:
         self._closed = True
         if self._writer is not None:
             await self._writer.close()
-        for connection in (self._written, self._reader):
+        for connection in (self._written, self._quick, self._reader):
             if connection is not None:
                 with suppress(sqlite3.Error):
                     connection.close()
-        self._reader = self._written = None
+        self._reader = self._written = self._quick = None
 
     def _changed_since(self, cursor: int) -> tuple[int, Sequence[bytes] | None]:
         with _translated():
@@ -200,15 +205,22 @@ class SqliteStore:
         with _translated():
             return self._reading().execute(query, values).fetchall()
 
-    async def _write(self, work: Callable[[sqlite3.Connection], V], *, durable: bool = True) -> V:
+    async def _write(self, work: Callable[[sqlite3.Connection], V], *, durable: bool = True, at_once: bool = True) -> V:
+        """``at_once`` is for a few rows, and holds for what need not be durable."""
         if self._closed:
             raise StoreUnavailable("the session store is closed")
+        durable = durable and self._durable
+        if at_once and not durable:
+            with _translated():
+                written = self._shortcut.write(work)
+            if written is not None:
+                return written[0]
         if self._writer is None:
             self._writer = Writer(connection=self._writing, committed=self._committed, name="bff-sessions")
             self._writer.start()
         with _translated():
             async with asyncio.timeout(WRITE_DEADLINE_S):
-                return await self._writer.run(work, durable=durable and self._durable)
+                return await self._writer.run(work, durable=durable)
 
     def _reading(self) -> sqlite3.Connection:
         """The loop's connection; every quarter of a second it makes sure that the path still means this file."""
@@ -218,12 +230,23 @@ class SqliteStore:
         if now - self._checked_at >= FILE_CHECK_S and self._reader is not None and _inode(self._path) != self._reader_inode:
             self._reader.close()
             self._reader = None
+            if self._quick is not None:
+                self._quick.close()
+                self._quick = None
         if self._reader is None:
             self._reader, self._reader_inode = self._open(busy_ms=schema.READ_BUSY_MS)
             self._reader.execute("PRAGMA query_only = ON")
             self._data_version = None
         self._checked_at = now
         return self._reader
+
+    def _writing_quickly(self) -> sqlite3.Connection:
+        """The loop's connection for small writes, to the file that the reader looks at. A lock is waited for by nobody here."""
+        self._reading()
+        if self._quick is None:
+            self._quick = schema.open_connection(self._path, busy_ms=schema.READ_BUSY_MS)
+            prepare_shortcut(self._quick)
+        return self._quick
 
     def _writing(self) -> sqlite3.Connection:
         """The thread's connection, checked the same way before each batch. Runs on the writer's thread."""
