@@ -16,7 +16,7 @@ from bff.base.clock import FakeClock, SystemClock
 from bff.base.events import Event, EventKind, no_probe
 from bff.base.flight import Flights
 from bff.base.secret import Secret
-from bff.base.systemd import environ_fds, notify_systemd
+from bff.base.systemd import environ_fds, notify_systemd, watchdog_s
 
 
 @pytest.mark.row("TOKEN-6")
@@ -135,6 +135,20 @@ def test_systemd_is_told_only_when_it_asked(tmp_path: Path) -> None:
         notify_systemd("READY=1", {"NOTIFY_SOCKET": str(path)})
         assert listening.recv(64) == b"READY=1"
     notify_systemd("READY=1", {})
+
+
+def test_a_systemd_that_does_not_listen_just_now_ends_nobody(tmp_path: Path) -> None:
+    """It is being restarted itself: the socket is gone, or nobody reads it."""
+    notify_systemd("WATCHDOG=1", {"NOTIFY_SOCKET": str(tmp_path / "gone")})
+
+
+def test_the_watchdog_is_fed_twice_as_often_as_it_must_be_and_only_where_it_is_ours() -> None:
+    assert watchdog_s({"WATCHDOG_USEC": "30000000"}) == 15.0
+    assert watchdog_s({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}) == 15.0
+    assert watchdog_s({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}) is None
+    for text in ("0", "", "x", "-1"):
+        assert watchdog_s({"WATCHDOG_USEC": text}) is None
+    assert watchdog_s({}) is None
 
 
 def test_systemds_abstract_socket_is_spoken_to() -> None:
