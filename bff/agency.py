@@ -38,7 +38,7 @@ from bff.oauth.directory import Directory
 from bff.oauth.flows import OAuthClient
 from bff.observe.logs import configure_logs
 from bff.plan import Plan, PlanBox
-from bff.process import Instance, cancel, keep_settled, reach_store, settle_memory, watch_end, watch_signals
+from bff.process import Instance, beating, cancel, keep_settled, reach_store, settle_memory, watch_end, watch_signals
 from bff.session.credentials import CredentialDesk
 from bff.session.desk_server import DeskServer
 from bff.session.keeper import Keeper
@@ -132,23 +132,31 @@ async def run_agency(box: PlanBox, instance: Instance, *, slot: int, manage: soc
     plan = box.read()
     log = configure_logs(format=plan.server.log_format, level=plan.server.log_level)
     agency = build_agency(build_shared(plan, clock=clock, log=log, memory_file=instance.store_path), instance, slot)
-    draining, alone = asyncio.Event(), asyncio.Event()
+    draining = asyncio.Event()
     watch_signals(draining.set, lambda: _reload(agency, box))
     watch_end(lifeline, draining.set)
-    await reach_store(agency.shared, draining)
-    if draining.is_set():
-        return 0
+    async with beating(instance.board, slot, clock=clock, observe=agency.shared.metrics.agent_lag.observe):
+        await reach_store(agency.shared, draining)
+        if draining.is_set():
+            return 0
+        if instance.board.draining:  # the one before us died in the middle of it, and nobody signals us
+            draining.set()
+        await _serve(agency, instance, manage, draining)
+    return 0
+
+
+async def _serve(agency: Agency, instance: Instance, manage: socket.socket, draining: asyncio.Event) -> None:
+    server, alone = agency.shared.plan.server, asyncio.Event()
     async with _serving(agency, instance, manage):
         settle_memory()
-        log.info("agent_serving", pid=os.getpid())
+        agency.shared.log.info("agent_serving", pid=os.getpid())
         await draining.wait()
         agency.readiness.draining = True
         # The pipe ends with the last process that serves browsers: they need us until then. One that hangs is not waited for.
         watch_end(instance.workers_alive, alone.set)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(plan.server.drain_delay_s + plan.server.grace_s + HANGING_S):
+            async with asyncio.timeout(server.drain_delay_s + server.grace_s + HANGING_S):
                 await alone.wait()
-    return 0
 
 
 @contextlib.asynccontextmanager

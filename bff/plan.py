@@ -66,6 +66,7 @@ class ServerPlan:
     drain_delay_s: float
     grace_s: float
     head_s: float
+    stuck_s: float
     tls_cert_file: str
     tls_key_file: str
     log_format: Literal["auto", "json", "text"]

@@ -5,24 +5,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import faulthandler
 import gc
 import hmac
 import os
 import secrets
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bff.assembly import Shared
+from bff.base.clock import Clock
 from bff.base.errors import StoreUnavailable
 from bff.base.listening import BACKLOG
+from bff.board import Board
 from bff.session.sealing import KeyRing
 
 STORE_PATIENCE_S = 5.0
 SETTLE_EVERY_S = 60.0
+BEAT_S = 0.25
+LAG_FADES = 0.93
+"""Of a lag, what the next beat still tells: half of it after 2.4 s."""
 M_ARENA_MAX = -8
+COLLECT_AFTER = (50_000, 20, 100)
+"""The hot path makes no cycles and the agent few; looking for them cost 8 % on never-seen heads."""
 
 
 @dataclass(slots=True)
@@ -31,7 +39,8 @@ class Instance:
 
     ``ring`` signs the door's notes to the agent and ``secret`` opens the agent's desk; both live as long as the instance. The two
     sockets are listened on by the agent's process and held open by the supervisor. ``workers_alive`` is the read end of a pipe
-    that ends with the last process holding ``workers_pipe``: every worker does, and the supervisor until it stops.
+    that ends with the last process holding ``workers_pipe``: every worker does, and the supervisor until it stops. ``board`` holds
+    the processes' signs of life.
     """
 
     folder: Path
@@ -39,14 +48,15 @@ class Instance:
     desk_socket: socket.socket
     workers_alive: int
     workers_pipe: int
+    board: Board
     ring: KeyRing = field(default_factory=KeyRing.generate)
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
     @classmethod
-    def create(cls, folder: Path) -> Instance:
-        """``folder`` is private to us (mode 0700); the sockets in it are 0600 besides."""
+    def create(cls, folder: Path, *, processes: int) -> Instance:
+        """``folder`` is private to us (mode 0700); the sockets in it are 0600 besides. ``processes``: workers and agents."""
         alive, pipe = os.pipe()
-        return cls(folder, _listen(folder / "agent.sock"), _listen(folder / "desk.sock"), alive, pipe)
+        return cls(folder, _listen(folder / "agent.sock"), _listen(folder / "desk.sock"), alive, pipe, Board(processes))
 
     @property
     def agent_path(self) -> str:
@@ -66,9 +76,10 @@ class Instance:
         return hmac.digest(self.secret, b"holder %d" % slot, "sha256")[:16]
 
     def let_go(self) -> None:
-        """This process is no worker: the pipe may end without it."""
-        with contextlib.suppress(OSError):
-            os.close(self.workers_pipe)
+        """This process is no worker: the pipe may end without it. Closed once: the number may be another file's soon."""
+        pipe, self.workers_pipe = self.workers_pipe, -1
+        if pipe >= 0:
+            os.close(pipe)
 
 
 def _listen(path: Path) -> socket.socket:
@@ -87,6 +98,35 @@ def watch_signals(stop: Callable[[], None], reload: Callable[[], None]) -> None:
     loop.add_signal_handler(signal.SIGINT, lambda: None)  # the terminal's Ctrl-C reaches the supervisor, which sends SIGTERM
     loop.add_signal_handler(signal.SIGHUP, reload)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # the supervisor starts us with it blocked
+
+
+def tell_where_it_hangs() -> None:
+    """On SIGUSR2 write the stack of every thread, without values, to standard error and go on. The supervisor sends it to a child that
+    is stuck: a handler of the loop's would never run, and SIGABRT would leave a core file with every token in it."""
+    faulthandler.register(signal.SIGUSR2, all_threads=True, chain=False)
+
+
+@contextlib.asynccontextmanager
+async def beating(board: Board, slot: int, *, clock: Clock, observe: Callable[[float], None]) -> AsyncIterator[None]:
+    """Show on the board that this loop turns, until the block ends; ``observe`` gets how late each turn was, in seconds (F53)."""
+    board.beat(slot, clock.monotonic())
+    task = asyncio.ensure_future(_beat(board, slot, clock, observe))
+    try:
+        yield
+    finally:
+        await cancel(task)
+
+
+async def _beat(board: Board, slot: int, clock: Clock, observe: Callable[[float], None]) -> None:
+    lag_s = 0.0
+    while True:
+        slept_at = clock.monotonic()
+        await asyncio.sleep(BEAT_S)
+        now = clock.monotonic()
+        late_s = max(0.0, now - slept_at - BEAT_S)
+        observe(late_s)
+        lag_s = max(late_s, lag_s * LAG_FADES)
+        board.beat(slot, now, lag_s)
 
 
 def watch_end(pipe: int, ended: Callable[[], None]) -> None:
@@ -136,6 +176,7 @@ def settle_memory() -> None:
     """Give back what importing and starting left behind, before it is copied or counted."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
     give_back()
 
 

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from bff.base.console import problem_lines, two_lines
 from bff.base.errors import BffError, ConfigError
-from bff.base.systemd import notify_systemd
+from bff.base.systemd import notify_systemd, watchdog_s
 from bff.observe.multiprocess import forget_worker, share_metrics
 from bff.plan import PlanBox
-from bff.supervisor import Supervisor
+from bff.supervisor import STEP_S, Supervisor
 
 if TYPE_CHECKING:
     from bff.observe.logs import Logger
@@ -77,22 +77,23 @@ def _leave_out_pretty_printers() -> None:
 def _supervise(box: PlanBox, door: socket.socket, manage: socket.socket, folder: Path, config: str) -> int:
     from bff.base.clock import SystemClock
     from bff.observe.logs import configure_logs
-    from bff.process import Instance, limit_arenas, name_process, settle_memory
+    from bff.process import Instance, limit_arenas, name_process, settle_memory, tell_where_it_hangs
     from bff.worker import run_worker
 
     name_process("bff")
     server = box.read().server
     log = configure_logs(format=server.log_format, level=server.log_level)
+    agents = agents_for(server.workers)
     try:
-        instance = Instance.create(folder)
+        instance = Instance.create(folder, processes=server.workers + agents)
     except OSError as error:
         return _without_folder(error)
     clock, supervisor_id = SystemClock(), os.getpid()
 
-    def serve_browsers(lifeline: int) -> int:
+    def serve_browsers(slot: int, lifeline: int) -> int:
         name_process("bff-worker")
         manage.close()
-        return run_child(run_worker(box, instance, door=door, lifeline=lifeline, clock=clock))
+        return run_child(run_worker(box, instance, slot=slot, door=door, lifeline=lifeline, clock=clock))
 
     def serve_as_agent(slot: int, lifeline: int) -> int:
         name_process("bff-agent")
@@ -107,11 +108,13 @@ def _supervise(box: PlanBox, door: socket.socket, manage: socket.socket, folder:
         return code
 
     def work(slot: int, lifeline: int) -> int:
-        return serve_browsers(lifeline) if slot < server.workers else serve_as_agent(slot, lifeline)
+        tell_where_it_hangs()
+        return serve_browsers(slot, lifeline) if slot < server.workers else serve_as_agent(slot, lifeline)
 
     def say(event: str, fields: Mapping[str, object]) -> None:
         role = "worker" if fields.get("worker", 0) in range(server.workers) else "agent"
-        log.info(event, role=role, **fields)
+        write = log.error if event == "worker_stuck" else log.info
+        write(event, role=role, **fields)
         if event == "worker_ended":
             forget_worker(int(str(fields["pid"])), folder / "metrics")
 
@@ -119,14 +122,24 @@ def _supervise(box: PlanBox, door: socket.socket, manage: socket.socket, folder:
         door.close()
         instance.let_go()
 
+    watched_s = watchdog_s(os.environ)
+
+    def notify(state: str) -> None:
+        if watched_s or state != "WATCHDOG=1":
+            notify_systemd(state, os.environ)
+
     supervisor = Supervisor(
         work=work,
-        workers=server.workers + agents_for(server.workers),
+        workers=server.workers + agents,
+        helpers=agents,
+        board=instance.board,
+        stuck_s=server.stuck_s,
+        step_s=min(STEP_S, watched_s or STEP_S),
         grace_s=server.drain_delay_s + server.grace_s,
-        reload=lambda: _reread(box, config, log),
+        reload=lambda: _reread(box, config, log, within_s=min(REREAD_WITHIN_S, watched_s or REREAD_WITHIN_S)),
         say=say,
         let_go=let_go,
-        notify=lambda state: notify_systemd(state, os.environ),
+        notify=notify,
     )
     limit_arenas()
     settle_memory()
@@ -138,11 +151,11 @@ def agents_for(workers: int) -> int:
     return 1 + (workers - 1) // 8
 
 
-def _reread(box: PlanBox, config: str, log: Logger) -> bool:
+def _reread(box: PlanBox, config: str, log: Logger, *, within_s: float) -> bool:
     """A new plan from the same file and environment; one that cannot be used changes nothing, says why, and is False."""
     command = [sys.executable, "-m", "bff.settings.plan", *(["--config", config] if config else [])]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=REREAD_WITHIN_S, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=within_s, check=False)
     except subprocess.TimeoutExpired:
         log.error("config_refused", problems=["the configuration could not be read in time; the old one stays in force"])
         return False

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import socket
 import sys
@@ -21,7 +20,7 @@ from bff.base.listening import BACKLOG
 from bff.observe.logs import configure_logs
 from bff.observe.outlet import Outlet
 from bff.plan import PlanBox
-from bff.process import Instance, cancel, keep_settled, reach_store, settle_memory, watch_end, watch_signals
+from bff.process import Instance, beating, cancel, keep_settled, reach_store, settle_memory, watch_end, watch_signals
 
 DESK_CLOSES_S = 5.0
 UNSENT_BYTES = 128 * 1024
@@ -29,7 +28,7 @@ ACCEPTS_IN_A_TURN = 16
 HANDSHAKE_S = 0.5
 
 
-async def run_worker(box: PlanBox, instance: Instance, *, door: socket.socket, lifeline: int, clock: Clock) -> int:
+async def run_worker(box: PlanBox, instance: Instance, *, slot: int, door: socket.socket, lifeline: int, clock: Clock) -> int:
     """Serve until SIGTERM or until the supervisor is gone; 0. ConfigError, StoreUnavailable at start."""
     plan = box.read()
     log = configure_logs(format=plan.server.log_format, level=plan.server.log_level)
@@ -46,17 +45,22 @@ async def run_worker(box: PlanBox, instance: Instance, *, door: socket.socket, l
     stop = asyncio.Event()
     watch_signals(stop.set, lambda: _reload(worker, box))
     watch_end(lifeline, stop.set)
-    await reach_store(shared, stop)
-    if stop.is_set():
-        return 0
-    async with _serving(worker, door) as stop_accepting:
-        settle_memory()
-        gc.set_threshold(50_000, 20, 100)  # the hot path makes no cycles; looking for them cost 8 % on never-seen heads
-        log.info("serving", pid=os.getpid(), listen=plan.server.listen)
-        await stop.wait()
-        await _drain(worker, stop_accepting)
+    async with beating(instance.board, slot, clock=clock, observe=shared.metrics.worker_lag.observe):
+        await reach_store(shared, stop)
+        if stop.is_set():
+            return 0
+        await _serve(worker, door, stop)
     out.close()
     return 0
+
+
+async def _serve(worker: Worker, door: socket.socket, stop: asyncio.Event) -> None:
+    log, listen = worker.shared.log, worker.shared.plan.server.listen
+    async with _serving(worker, door) as stop_accepting:
+        settle_memory()
+        log.info("serving", pid=os.getpid(), listen=listen)
+        await stop.wait()
+        await _drain(worker, stop_accepting)
 
 
 @contextlib.asynccontextmanager

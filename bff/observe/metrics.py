@@ -52,6 +52,10 @@ class Metrics:
         )
         self.lines_lost = Counter("bff_access_lines_lost", "Access lines that nobody was there to read.", registry=own)
         self.store = Histogram("bff_store_duration_seconds", "Calls to the session store.", ["op"], registry=own, buckets=BUCKETS_S)
+        lag = Histogram(
+            "bff_event_loop_lag_seconds", "How late the loop turned, four times a second.", ["process"], registry=own, buckets=BUCKETS_S
+        )
+        self.worker_lag, self.agent_lag = lag.labels("worker"), lag.labels("agent")
         info = Gauge("bff_build_info", "Always 1; the labels say what runs.", ["version", "python"], registry=own, multiprocess_mode="max")
         info.labels(__version__, platform.python_version()).set(1)
 

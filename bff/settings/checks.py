@@ -30,6 +30,7 @@ _OWN_HEADERS = frozenset(
     {b"host", b"content-length", b"content-type", b"cookie", b"set-cookie", b"authorization", b"expect", b"origin", b"accept",
      b"x-request-id", b"cache-control", b"x-accel-expires", b"date", b"server", b"location", b"range", b"via", b"forwarded"}
 )  # fmt: skip
+LEAST_STUCK_S = 3.0
 _AAL2_IDLE_S, _AAL2_MAX_S = 30 * 60, 12 * 3600
 
 
@@ -70,6 +71,8 @@ def _check_server(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             ("server", "manage_listen"), "is the public listener's address", "give the management listener its own port, on loopback"
         )
+    if server.stuck_timeout < LEAST_STUCK_S:
+        yield Finding(("server", "stuck_timeout"), "would kill processes that are merely busy", f'use at least "{LEAST_STUCK_S:.0f}s"')
     for index, host in enumerate(server.hosts):
         if not _is_authority(host):
             yield Finding(("server", "hosts", index), "is not a host or host:port", "write it as the Host header does, lower case")

@@ -65,6 +65,8 @@ class Server(Section):
     """On SIGTERM: how long `/readyz` says 503 before the door stops accepting, so that load balancers notice."""
     grace: Duration = written("25s")
     """On SIGTERM: how long running requests may take to finish after that."""
+    stuck_timeout: Duration = written("30s")
+    """A process whose event loop gives no sign of life for so long is killed and replaced. At least `3s`."""
     danger_plain_http_origin: bool = False
     """Accept a public origin of plain http on a host that is not loopback. Cookies and pages then travel readable."""
 

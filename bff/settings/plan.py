@@ -59,6 +59,7 @@ def _build_server(settings: Settings) -> ServerPlan:
         drain_delay_s=server.drain_delay,
         grace_s=server.grace,
         head_s=server.head_timeout,
+        stuck_s=server.stuck_timeout,
         tls_cert_file=server.tls_cert_file,
         tls_key_file=server.tls_key_file,
         log_format=log.format,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -15,10 +16,16 @@ from tests.harness.programs import environment, wait_until
 
 PROGRAM = """
 import os, signal, sys, time
+from bff.board import Board
 from bff.supervisor import Supervisor
 
-def say(event, fields=None):
-    os.write(1, (event + chr(10)).encode())
+board = Board(2)
+
+def say(event, fields={}):
+    if not event.startswith("worker_started"):
+        os.write(1, (event + chr(10)).encode())
+    else:
+        os.write(1, ("worker_started %d" % fields["pid"] + chr(10)).encode())
 
 def crash(slot, lifeline):
     return 1
@@ -31,14 +38,31 @@ def start_slowly(slot, lifeline):
     while True:
         time.sleep(0.1)
 
-work = {"crash": crash, "start_slowly": start_slowly}[sys.argv[1]]
-sys.exit(Supervisor(work=work, workers=1, grace_s=1.0, reload=lambda: True, say=say).run())
+def live(slot, lifeline):
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    while True:
+        board.beat(slot, time.monotonic())
+        time.sleep(0.05)
+
+def hang_first(slot, lifeline):
+    say("begun")
+    if not os.path.exists(sys.argv[2]):
+        open(sys.argv[2], "w").close()
+        signal.signal(signal.SIGUSR2, lambda *_: None)
+        board.beat(slot, time.monotonic())
+        while True:
+            pass
+    live(slot, lifeline)
+
+work = {"crash": crash, "start_slowly": start_slowly, "live": live, "hang_first": hang_first}[sys.argv[1]]
+supervisor = Supervisor(work=work, workers=1, grace_s=1.0, reload=lambda: True, say=say, board=board, stuck_s=1.2)
+sys.exit(supervisor.run())
 """
 
 
 @contextmanager
-def supervisor(work: str, log: str) -> Iterator[subprocess.Popen[bytes]]:
-    with open(log, "wb") as out, subprocess.Popen([sys.executable, "-c", PROGRAM, work], stdout=out, env=environment()) as process:
+def supervisor(work: str, log: str, *more: str) -> Iterator[subprocess.Popen[bytes]]:
+    with open(log, "wb") as out, subprocess.Popen([sys.executable, "-c", PROGRAM, work, *more], stdout=out, env=environment()) as process:
         try:
             yield process
         finally:
@@ -46,8 +70,14 @@ def supervisor(work: str, log: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def events(log: str) -> list[str]:
+    """The names of the events, and after ``worker_started`` its process id."""
     with open(log, encoding="ascii") as file:
         return file.read().split()
+
+
+def started(log: str) -> list[int]:
+    said = events(log)
+    return [int(said[index + 1]) for index, word in enumerate(said[:-1]) if word == "worker_started"]
 
 
 @pytest.mark.row("F48")
@@ -70,3 +100,40 @@ def test_a_reload_that_meets_a_worker_on_its_way_up_neither_ends_it_nor_is_lost(
         process.send_signal(signal.SIGHUP)
         wait_until(lambda: "reloaded" in events(log), what="the reload")
         assert "worker_ended" not in events(log)
+
+
+@pytest.mark.row("F48")
+def test_a_worker_whose_loop_hangs_is_killed_and_replaced_once(tmp_path: object) -> None:
+    log = f"{tmp_path}/log"
+    with supervisor("hang_first", log, f"{tmp_path}/hung") as process:
+        wait_until(lambda: len(started(log)) == 2, what="a new worker")
+        assert events(log).index("worker_stuck") < events(log).index("worker_ended")
+        time.sleep(3.0)  # in which the new one would be killed too
+        assert len(started(log)) == 2 and process.poll() is None
+
+
+@pytest.mark.row("F48")
+def test_a_stopped_worker_is_replaced_as_well(tmp_path: object) -> None:
+    log = f"{tmp_path}/log"
+    with supervisor("live", log):
+        wait_until(lambda: len(started(log)) == 1, what="a worker")
+        time.sleep(0.5)
+        os.kill(started(log)[0], signal.SIGSTOP)
+        wait_until(lambda: len(started(log)) == 2, what="a new worker")
+
+
+@pytest.mark.row("F48", "F49")
+def test_a_pause_of_the_whole_machine_kills_nobody(tmp_path: object) -> None:
+    """A virtual machine that was moved, a frozen group of processes: everybody was silent, the supervisor too."""
+    log = f"{tmp_path}/log"
+    with supervisor("live", log) as process:
+        wait_until(lambda: len(started(log)) == 1, what="a worker")
+        worker = started(log)[0]
+        time.sleep(0.5)
+        for pid in (process.pid, worker):
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(4.0)
+        for pid in (process.pid, worker):
+            os.kill(pid, signal.SIGCONT)
+        time.sleep(3.0)  # in which it would be killed
+        assert started(log) == [worker] and "worker_stuck" not in events(log)

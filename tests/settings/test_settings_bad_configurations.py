@@ -26,6 +26,7 @@ BAD: list[tuple[str, tuple[tuple[Any, ...], ...], str]] = [
     ("server.manage_listen", (("server", "listen", "0.0.0.0:9464"),), "own port"),
     ("server.workers", (("server", "workers", 0),), "from 1"),
     ("server.workers", (("server", "workers", 257),), "up to 256"),
+    ("server.stuck_timeout", (("server", "stuck_timeout", "2s"),), "at least"),
     ("server.prefix", (("server", "prefix", "/"),), "start with /"),
     ("server.prefix", (("server", "prefix", "bff"),), "start with /"),
     ("server.prefix", (("server", "prefix", "/a/../b"),), "start with /"),

@@ -1,0 +1,121 @@
+"""Processes that are alive and do nothing, and those that die while everything is being stopped. Through the real product."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import re
+import signal
+import socket
+import time
+
+import pytest
+
+from tests.blackbox.conftest import MakeWorld
+from tests.harness.people import user
+from tests.harness.programs import wait_until
+from tests.harness.world import World
+
+QUICK = {"workers": 1, "grace": "8s", "stuck_timeout": "3s"}
+
+
+def told(world: World, event: str, role: str) -> int:
+    return sum(1 for entry in world.product.events(event) if entry["role"] == role)
+
+
+@pytest.mark.row("F48", "F53")
+async def test_a_worker_that_hangs_is_replaced_and_nobody_is_signed_out(make_world: MakeWorld) -> None:
+    world = make_world(config={"server": QUICK})
+    browser = await world.signed_in()
+    worker = world.product.workers()[0]
+    os.kill(worker, signal.SIGSTOP)
+    begun = time.monotonic()
+    answer = await browser.fetch("/record/x")  # waits in the queue of a door that nobody opens
+    assert answer.status == 200
+    assert time.monotonic() - begun < 10
+    assert worker not in world.product.workers()
+    assert told(world, "worker_stuck", "worker") == 1
+    assert told(world, "worker_ended", "agent") == 0, "the agent was fine"
+
+
+@pytest.mark.row("F48", "F53")
+async def test_an_agent_that_hangs_is_replaced_and_whoever_waited_for_it_is_served(make_world: MakeWorld) -> None:
+    world = make_world(config={"server": QUICK})
+    browser = await world.signed_in()
+    agent = world.product.agents()[0]
+    os.kill(agent, signal.SIGSTOP)
+    begun = time.monotonic()
+    assert await user(browser, world.app)
+    assert time.monotonic() - begun < 12
+    assert agent not in world.product.agents()
+    assert (told(world, "worker_stuck", "agent"), told(world, "worker_ended", "worker")) == (1, 0)
+
+
+@pytest.mark.row("F48", "PRIV-1")
+async def test_a_hung_process_says_where_it_hangs_and_nothing_else(make_world: MakeWorld) -> None:
+    """The stack by file and line, no values; and no core file, which would hold every token."""
+    world = make_world(config={"server": QUICK})
+    await world.signed_in()
+    agent = world.product.agents()[0]
+    os.kill(agent, signal.SIGUSR2)
+    wait_until(lambda: "most recent call first" in world.product.logs, what="a stack")
+    stack = [line for line in world.product.logs.splitlines() if line.startswith("  File ")]
+    assert stack and all(re.fullmatch(r'  File "[^"]+", line \d+ in [\w<>]+', line) for line in stack)
+    assert world.product.agents() == [agent], "who answers is not killed"
+
+
+@pytest.mark.row("F48", "F47", "OPS-6")
+async def test_an_agent_that_dies_in_the_middle_of_a_drain_is_replaced_and_its_callers_are_answered(make_world: MakeWorld) -> None:
+    world = make_world(config={"server": {"workers": 1, "grace": "8s"}})
+    world.provider.knobs(access_token_s=2)
+    browser = await world.signed_in()
+    world.provider.knobs(access_token_s=300)
+    await asyncio.sleep(2.1)
+    agent = world.product.agents()[0]
+    os.kill(agent, signal.SIGSTOP)
+    waiting = [asyncio.ensure_future(browser.fetch(path, page=f"{world.app}/")) for path in ("/bff/user", "/record/x")]
+    await asyncio.sleep(0.5)
+    assert world.product.program is not None
+    world.product.program.signal(signal.SIGTERM)
+    await asyncio.sleep(0.5)
+    os.kill(agent, signal.SIGKILL)
+    begun = time.monotonic()
+    answers = await asyncio.gather(*waiting)
+    assert [answer.status for answer in answers] == [200, 200], [answer.text for answer in answers]
+    assert time.monotonic() - begun < 6
+    assert await asyncio.to_thread(world.product.program.wait, 10) == 0
+    assert time.monotonic() - begun < 8, "and its successor ends with the last worker"
+
+
+@pytest.mark.row("F47", "OPS-6")
+async def test_an_agent_that_is_started_in_a_drain_says_that_it_is_not_ready(make_world: MakeWorld) -> None:
+    world = make_world(config={"server": {"workers": 1, "grace": "8s"}})
+    browser = await world.signed_in()
+    slow = asyncio.ensure_future(browser.fetch("/api/slow?seconds=5"))
+    await asyncio.sleep(0.4)
+    agent = world.product.agents()[0]
+    assert world.product.program is not None
+    world.product.program.signal(signal.SIGTERM)
+    wait_until(lambda: world.product.manage("/readyz")[0] == 503, what="the drain")
+    os.kill(agent, signal.SIGKILL)
+    wait_until(lambda: len(world.product.events("agent_serving")) == 2, what="another agent")
+    status, text = world.product.manage("/readyz")
+    assert status == 503 and "draining" in text
+    assert (await slow).status == 200
+    assert await asyncio.to_thread(world.product.program.wait, 10) == 0
+
+
+def test_systemd_hears_regularly_that_the_supervisor_lives(make_world: MakeWorld) -> None:
+    world = make_world()
+    world.product.stop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(f"{world.folder}/notify")
+        listening.settimeout(10)
+        world.product._env = {"NOTIFY_SOCKET": f"{world.folder}/notify", "WATCHDOG_USEC": "1000000"}
+        world.product.start()
+        heard = [(listening.recv(64), time.monotonic()) for _ in range(6)]
+        assert heard[0][0] == b"READY=1"
+        assert {said for said, _ in heard[1:]} == {b"WATCHDOG=1"}
+        assert max(later - sooner for (_, sooner), (_, later) in itertools.pairwise(heard)) < 1.0
+        assert world.product.stop() == 0
