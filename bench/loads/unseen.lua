@@ -2,6 +2,7 @@
 dofile("common.lua")
 
 local before, after, count = "", "", 0
+local run = os.time()  -- else each round would repeat the lines of the round before
 
 function init(args)
   wrk.headers["Cookie"] = read_cookies(args[1])[1]
@@ -13,5 +14,5 @@ end
 
 function request()
   count = count + 1
-  return string.format("%sa3ce%012x-00f067aa0ba902b7-01%s", before, count, after)
+  return string.format("%s%08x%08x-00f067aa0ba902b7-01%s", before, run, count, after)
 end
