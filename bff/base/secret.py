@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from typing import Final
 
 
 class Secret:
@@ -34,3 +35,24 @@ class Secret:
 
     def __reduce__(self) -> str:
         raise TypeError("a Secret is not pickled")
+
+
+class Withheld(Secret):
+    """In place of a secret that there is but that this process has no use for. True, equal to nothing, and never revealed: whoever
+    would write it down or send it gets a RuntimeError."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__("withheld")
+
+    def reveal(self) -> str:
+        raise RuntimeError("a secret that this process does not hold")
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    __hash__ = Secret.__hash__
+
+
+WITHHELD: Final = Withheld()

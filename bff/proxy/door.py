@@ -21,7 +21,6 @@ from bff.proxy.call import HEAD
 from bff.proxy.exchange import Exchange
 from bff.proxy.head import MAX_HEAD_BYTES, check_unfinished
 from bff.proxy.intake import Intake
-from bff.proxy.lane import Glimpse
 from bff.proxy.refusals import DOOR_FULL, HEAD_LATE
 from bff.proxy.turns import NEWCOMER_S
 from bff.proxy.upstream import bound_writes
@@ -76,16 +75,13 @@ class Door(asyncio.Protocol):
             self._on_more(data)
             return
         house = self.house
-        plan = house.find_plan(data)
-        seen: Facts | Glimpse
-        if plan is not None:
-            before, after = plan.head
-            seen = plan.seen
-        elif (alike := house.find_alike(data, self.edge)) is not None:
-            plan, before, after, seen = alike
-        if plan is None or plan.edge is not self.edge or not plan.bodiless:
+        ready = house.find_ready(data)
+        if ready is None or ready[0].edge is not self.edge:
+            ready = house.find_alike(data, self.edge)
+        if ready is None or not ready[0].bodiless:
             self._read(data)
             return
+        plan, before, after, seen = ready
         live = plan.live
         now = house.now()
         if now >= plan.valid_until or (live is not None and (live.session is not plan.judged or now >= live.seen_at + live.idle_s)):
@@ -150,9 +146,9 @@ class Door(asyncio.Protocol):
         if len(self.held) > MAX_HELD_BYTES:
             self.regulate()
         house = self.house
-        plan = house.find_plan(block)
-        if plan is not None and plan.edge is self.edge and plan.good_at(house.now()):
-            self._begin(house.next_id(), block).go_again(plan)
+        ready = house.find_ready(block)
+        if ready is not None and ready[0].edge is self.edge and ready[0].good_at(house.now()):
+            self._begin(house.next_id(), block).go_again(house.revive(ready, block))
             return
         if house.asked is not None and house.asked.take(self, block):
             return

@@ -8,7 +8,7 @@ import logging
 import os
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from bff.base.clock import Clock
@@ -26,7 +26,7 @@ from bff.proxy.edge import Edge, Network
 from bff.proxy.head import HeadReader
 from bff.proxy.headers import HeaderRules, agent_head, outbound_head
 from bff.proxy.lane import Lane, Seat
-from bff.proxy.memo import HeadMemo, Plan, Way, share
+from bff.proxy.memo import HeadMemo, Plan, Ready, Way
 from bff.proxy.patterns import Pattern, Patterns
 from bff.proxy.renewal import Renewer
 from bff.proxy.upstream import UpstreamPool
@@ -62,8 +62,9 @@ class DoorOptions:
     linger_s: float = 2.0
     linger_bytes: int = 32 * 1024 * 1024
     ping_s: float = 20.0
-    memo_entries: int = 4096
-    memo_bytes: int = 8 * 1024 * 1024
+    memo_entries: int = 8192
+    memo_bytes: int = 6 * 1024 * 1024
+    pattern_bytes: int = 8 * 1024 * 1024
 
 
 class Judge(Protocol):
@@ -130,9 +131,13 @@ class DoorHouse:
         self.reader = HeadReader(csrf_header=csrf_header)
         self.memo = HeadMemo(entries=options.memo_entries, total_bytes=options.memo_bytes)
         self.patterns = Patterns(
-            reader=self.reader, match=gatekeeper.match, entries=options.memo_entries // 4, total_bytes=options.memo_bytes // 4
+            reader=self.reader,
+            memo=self.memo,
+            match=gatekeeper.match,
+            entries=options.memo_entries,
+            total_bytes=options.pattern_bytes,
         )
-        self.find_plan = self.memo.find
+        self.find_ready = self.memo.find
         self.find_alike = self.patterns.find
         self.keeps_alive = True
         self.id_prefix = secrets.token_hex(4).encode() + b"-"
@@ -233,8 +238,7 @@ class DoorHouse:
             head = outbound_head(admitted, rules=self.rules, websocket_key=key)
         lane = self._lane(admitted.route)
         way = self._way(lane, None if target is None else target.upstream)
-        admitted, parts = share(admitted, _split(head, facts, edge))
-        plan = Plan(admitted, edge, way.origin, parts, lane, self._seat(admitted))
+        plan = Plan(admitted, edge, way.origin, _split(head, facts, edge), lane, self._seat(admitted))
         plan.websocket_key = key
         if target is not None and plan.keep_alive and not facts.websocket and not admitted.set_cookies:
             plan.replies = way.bodiless if facts.method == "HEAD" else way.replies
@@ -250,12 +254,19 @@ class DoorHouse:
         """Keep a plan for the same bytes to come, if using it again is safe: an API's, with a body of known length or none."""
         admitted = plan.admitted
         if self.keeps_alive and plan.replies is not None and plan.head[1] and admitted is not None and not admitted.facts.chunked:
-            self.memo.keep(block, plan)
-            if plan.bodiless:
-                self.patterns.learn(block, plan, admitted)
+            if plan.bodiless and self.patterns.learn(block, plan, admitted):
+                self.memo.drop(block)  # what went by an older pattern; it comes again by the new one, and then it gets a place
+                self.memo.came_before(block)
+            elif self.memo.has_room or self.memo.came_before(block):
+                self.memo.keep(block, (plan, *plan.head, admitted.facts))
 
-    def settle(self, pattern: Pattern, block: bytes) -> Plan:
-        """The plan of one request that ``pattern`` let through, as the full way would have made it, but for the head: that is sent.
+    def revive(self, ready: Ready, block: bytes) -> Plan:
+        """The plan of a head judged before, with its facts: those of the same bytes are read again where nobody kept them."""
+        plan, before, after, _ = ready
+        return self.settle(plan, block, head=(before, after)) if isinstance(plan, Pattern) else plan
+
+    def settle(self, pattern: Pattern, block: bytes, *, head: tuple[bytes, bytes] = (b"", b"")) -> Plan:
+        """The plan of one request that ``pattern`` let through, as the full way would have made it; without ``head`` it is sent already.
 
         RuntimeError if it would not have passed there, which can't be: the same lines were read and found the same.
         """
@@ -263,8 +274,7 @@ class DoorHouse:
         target = facts if isinstance(facts, Refusal) else aim(pattern.route, pattern.judged, facts)
         if isinstance(facts, Refusal) or isinstance(target, Refusal):
             raise RuntimeError("a pattern let through what is refused in full")
-        admitted = replace(pattern.example, facts=facts, target=target)
-        plan = Plan(admitted, pattern.edge, pattern.origin, (b"", b""), pattern.lane, pattern.seat)
+        plan = Plan(pattern.verdict_on(facts, target), pattern.edge, pattern.origin, head, pattern.lane, pattern.seat)
         plan.replies = pattern.replies
         return plan
 
@@ -322,8 +332,7 @@ class DoorHouse:
     def tick(self) -> None:
         """Look at every deadline once. A door whose check fails must not keep the others from theirs."""
         now = self.coarse = self.monotonic()
-        self.memo.drop_stale(self._believes)
-        self.patterns.kept.drop_stale(self._believes)
+        self._drop_stale()
         for door in list(self.doors):
             try:
                 door.check(now)
@@ -333,6 +342,12 @@ class DoorHouse:
         self.pool.sweep(now)
         self._tidy_seats()
         self.accounts.hand_on(SHARE, list(self.lanes.values()))
+
+    def _drop_stale(self) -> None:
+        """Patterns first: what goes by one ends with it."""
+        wall = self.now()
+        self.patterns.kept.sweep(lambda pattern: pattern.stale_at(wall, self._believes))
+        self.memo.drop_stale(wall, self._believes)
 
     def _tidy_seats(self) -> None:
         if len(self._seats) > MAX_SEATS:

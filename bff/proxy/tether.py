@@ -19,7 +19,7 @@ class Tether:
         self._live = live
         self._expires_at = judged.expires_at
         self._on_end: Callable[[EndReason], None] | None = on_end
-        live.watchers.add(self)
+        live.watch(self)
 
     def __call__(self, reason: EndReason) -> None:
         """The session has ended (called by the keeper, once)."""
@@ -37,4 +37,4 @@ class Tether:
 
     def loose(self) -> None:
         self._on_end = None
-        self._live.watchers.discard(self)
+        self._live.leave(self)

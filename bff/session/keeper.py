@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from bff.base.clock import Clock
@@ -21,7 +22,7 @@ from bff.session.cookies import CookiePolicy
 from bff.session.lookup import find_indexed
 from bff.session.model import EndReason, Live, Session
 from bff.session.reads import Reads
-from bff.session.record import find_session, is_current, seal_record
+from bff.session.record import find_session, is_current, seal_again, seal_record
 from bff.session.rounds import FRESH_S, Rounds
 from bff.session.sealing import KeyRing
 from bff.session.shelf import Shelf
@@ -33,7 +34,8 @@ MAX_DOOMED = 10_000
 
 
 class Keeper:
-    """Sessions of one process over a shared store. ``claims`` is the allow-list (None: all but the ID token's own).
+    """Sessions of one process over a shared store. ``claims`` is the allow-list (None: all but the ID token's own). Who ``only_sends``
+    holds them without what the agent alone has use for (``Session.held_to_send``), and so can update none.
 
     Mutable state, all owned here: the shelf (bound ``cached``), flights, ends the store has not taken yet (10,000).
     """
@@ -50,6 +52,7 @@ class Keeper:
         claims: frozenset[str] | None,
         probe: Probe = no_probe,
         cached: int = 20_000,
+        only_sends: bool = False,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._store = store
@@ -60,6 +63,7 @@ class Keeper:
         self._max_s = max_s
         self._claims = claims
         self._probe = probe
+        self._find = partial(find_session, ring=ring, to_send=only_sends)
         self._shelf = Shelf(cached=cached)
         self._finding: Flights[str, Live | None] = Flights()
         self._ending: Flights[bytes, Session | None] = Flights()
@@ -101,7 +105,7 @@ class Keeper:
         ends_at = now + longest_s
         ticket = build_ticket(ends_at if identity.session_expires_at is None else min(ends_at, identity.session_expires_at))
         session = build_session(ticket, identity, tokens, scopes=scopes, claims=self.allowed(identity.claims), now=now)
-        live = self._live_of(ticket.key, ticket.half, session, seen_at=now, checked_at=asked_at)
+        live = self._live_of(ticket.half, session, seen_at=now, checked_at=asked_at)
         await self._store.insert(seal_record(session, half=ticket.half, ring=self._ring, seen_at=now))
         value = seal_ticket(ticket, ring=self._ring, cookie=self._cookie)
         self._shelf.put(value, live)
@@ -137,11 +141,9 @@ class Keeper:
         if known is not None and known.session is not None and self.believes(known):
             return known
         row, asked_at = await self._reads.get(key)
-        live = self._shelf.find_key(key)
-        if live is None and row is not None and (session := find_session(row, half=half, ring=self._ring)) is not None:
-            live = self._live_of(key, half, session, seen_at=row.seen_at, checked_at=float("-inf"))
-            self._shelf.know(live)
+        live = self._shelf.find_key(key) or self._build_live(half, row)
         if live is not None:
+            self._shelf.know(live)
             live.seen_at = max(live.seen_at, seen_at)
         if live is None or not await self._agree(live, row, asked_at):
             raise SessionGone("ended or unreadable")
@@ -245,12 +247,12 @@ class Keeper:
 
     def finish(self, live: Live, reason: EndReason) -> None:
         """Over in this worker: nothing recalls it any more, and its watchers are told, once."""
-        session, live.session, live.attached = live.session, None, None
+        session, live.session = live.session, None
         if session is None:
             return
         self._rounds.dirty.pop(live.key, None)
         self._announce(session, reason)
-        watchers, live.watchers = live.watchers, set()
+        watchers, live.watchers = live.watchers, frozenset()
         for watcher in watchers:
             try:
                 watcher(reason)
@@ -280,7 +282,7 @@ class Keeper:
             return None
         row, asked_at = await self._reads.get(ticket.key)
         # Looked up again: another cookie value of the same session may have brought it in meanwhile.
-        live = self._shelf.find_key(ticket.key) or self._build_live(ticket, row)
+        live = self._shelf.find_key(ticket.key) or self._build_live(ticket.half, row)
         if live is None:
             return None
         self._shelf.put(cookie_value, live)
@@ -298,16 +300,14 @@ class Keeper:
             return None
         return (ticket, newest) if self._clock.now() < ticket.expires_at else None
 
-    def _build_live(self, ticket: Ticket, row: Row | None) -> Live | None:
-        session = None if row is None else find_session(row, half=ticket.half, ring=self._ring)
-        if row is None or session is None:
+    def _build_live(self, half: bytes, row: Row | None) -> Live | None:
+        if row is None or (session := self._find(row, half)) is None:
             return None
-        return self._live_of(ticket.key, ticket.half, session, seen_at=row.seen_at, checked_at=float("-inf"))
+        return self._live_of(half, session, seen_at=row.seen_at, checked_at=float("-inf"))
 
-    def _live_of(self, key: bytes, half: bytes, session: Session, *, seen_at: float, checked_at: float) -> Live:
-        known_at = self._clock.monotonic()
-        live = Live(session, seen_at, self._idle_s, key=key, half=half, checked_at=checked_at, known_at=known_at)
-        live.stored_seen_at = seen_at
+    def _live_of(self, half: bytes, session: Session, *, seen_at: float, checked_at: float) -> Live:
+        live = Live(session, seen_at, self._idle_s, key=session.key, half=half, checked_at=checked_at, stored_seen_at=seen_at)
+        live.known_at = self._clock.monotonic()
         return live
 
     async def _agree(self, live: Live, row: Row | None, asked_at: float) -> bool:
@@ -334,7 +334,7 @@ class Keeper:
         if row.version < session.version:
             return True  # an answer that our own newer write overtook
         if row.version > session.version:
-            newer = find_session(row, half=live.half, ring=self._ring)
+            newer = self._find(row, live.half)
             if newer is None:
                 live.checked_at = float("-inf")  # F44: written by a release or key we do not know: absent here, but not ended
                 return False
@@ -352,9 +352,12 @@ class Keeper:
         """Write a record again that an old key sealed, so that the key can retire (COOKIE-20). False: it is gone."""
         if row is None or is_current(row, ring=self._ring):
             return True
+        newer = seal_again(row, half=live.half, ring=self._ring, seen_at=live.seen_at)
         with suppress(StoreUnavailable):
+            if newer is not None:
+                await self._store.replace(newer, expected_version=row.version)
             try:
-                await self.update(live, lambda session: session)
+                await self.reread(live)
             except SessionGone:
                 return False
         return True
@@ -376,9 +379,7 @@ class Keeper:
     async def _latest(self, live: Live, session: Session) -> Session:
         """The session as stored just before its end: another worker may have renewed its tokens (F10)."""
         row = await self._store.get(live.key)
-        if row is None or row.version <= session.version:
-            return session
-        return find_session(row, half=live.half, ring=self._ring) or session
+        return (self._find(row, live.half) if row is not None and row.version > session.version else None) or session
 
     async def _bury(self, key: bytes) -> bool:
         deleted = await self._store.delete(key)

@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from bff.base.secret import Secret
+from bff.base.secret import WITHHELD, Secret
 
 TokenKind = Literal["user", "client", "user_or_client", "user_or_none", "none"]
 """What goes out with a call: the session's token, the client's own, or none."""
 
+_AUTHORIZATION: Final = b"\r\nAuthorization: "
+_END: Final = b"\r\n\r\n"
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The access token held for one audience ("" is the login's own). ``issued_at`` and ``expires_at`` in epoch seconds."""
+    """The access token held for one audience ("" is the login's own). ``issued_at`` and ``expires_at`` in epoch seconds.
+
+    A worker holds the token only as what it sends (``held_to_send``): ``ending``, its line and the end of a request head.
+    """
 
     access_token: Secret
     expires_at: float
     scopes: frozenset[str]
     token_type: str = "Bearer"  # noqa: S105
     issued_at: float = 0.0
+    ending: bytes = field(default=b"", repr=False)
+
+    def authorization(self) -> bytes:
+        """The value of an Authorization header (RFC 6750 §2.1). DPoP and others announce themselves by token_type; "bearer" in any
+        spelling is Bearer (TOKEN-1)."""
+        if self.ending:
+            return self.ending[len(_AUTHORIZATION) : -len(_END)]
+        scheme = "Bearer" if self.token_type.lower() == "bearer" else self.token_type
+        return f"{scheme} {self.access_token.reveal()}".encode()
+
+    def held_to_send(self) -> Grant:
+        """The same without the token by itself."""
+        return replace(self, access_token=WITHHELD, ending=_AUTHORIZATION + self.authorization() + _END)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +65,16 @@ class Session:
     grants: Mapping[str, Grant] = field(default_factory=dict)
     refresh_token: Secret = field(default_factory=lambda: Secret(""))
     id_token: Secret = field(default_factory=lambda: Secret(""))
+
+    def held_to_send(self) -> Session:
+        """The same with what a worker has use for: access tokens as they are sent, of the others only whether there are any. It can't
+        be written down again."""
+        return replace(
+            self,
+            grants={audience: grant.held_to_send() for audience, grant in self.grants.items()},
+            refresh_token=self.refresh_token and WITHHELD,
+            id_token=self.id_token and WITHHELD,
+        )
 
 
 class EndReason(Enum):
@@ -73,24 +102,30 @@ class Live:
     There is one Live per session and worker for as long as anybody holds it, so who watches must hold it. ``half`` is
     the ticket's half of the record key; ``checked_at`` (monotonic) is when the store last vouched for it;
     ``known_at`` (monotonic) is when this version of the session became known; ``stored_seen_at`` is the last activity
-    that the store knows of. ``attached`` is the door's, for as long as the session lives: what it last sent along for it.
+    that the store knows of.
     """
 
     session: Session | None
     seen_at: float
     idle_s: float
     renew_cookie: str = ""
-    watchers: set[Any] = field(default_factory=set)
+    watchers: frozenset[Any] = frozenset()
     key: bytes = b""
     half: bytes = field(default=b"", repr=False)
     checked_at: float = float("-inf")
     known_at: float = float("-inf")
     stored_seen_at: float = float("-inf")
-    attached: Any = field(default=None, repr=False)
 
     @property
     def idle_until(self) -> float:
         return self.seen_at + self.idle_s
+
+    def watch(self, watcher: Any) -> None:
+        """Call it with the reason when the session ends."""
+        self.watchers |= {watcher}
+
+    def leave(self, watcher: Any) -> None:
+        self.watchers -= {watcher}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -88,12 +89,19 @@ def open_record(row: Row, *, half: bytes, ring: KeyRing) -> Session:
     return _unpack(packed, row)
 
 
-def find_session(row: Row, *, half: bytes, ring: KeyRing) -> Session | None:
-    """The session in the row, None where it does not open."""
+def find_session(row: Row, half: bytes, *, ring: KeyRing, to_send: bool = False) -> Session | None:
+    """The session in the row, None where it does not open. ``to_send``: as ``Session.held_to_send``."""
     try:
-        return open_record(row, half=half, ring=ring)
+        session = open_record(row, half=half, ring=ring)
     except SealBroken:
         return None
+    return session.held_to_send() if to_send else session
+
+
+def seal_again(row: Row, *, half: bytes, ring: KeyRing, seen_at: float) -> Row | None:
+    """The same session sealed under the newest key, as the next version of its row; None where it does not open."""
+    session = find_session(row, half, ring=ring)
+    return None if session is None else seal_record(replace(session, version=row.version + 1), half=half, ring=ring, seen_at=seen_at)
 
 
 def is_current(row: Row, *, ring: KeyRing) -> bool:
@@ -140,6 +148,12 @@ def _scopes(scopes: tuple[str, ...]) -> frozenset[str]:
     return frozenset(scopes)
 
 
+@lru_cache(maxsize=256)
+def _same(words: tuple[str, ...]) -> tuple[str, ...]:
+    """One tuple for all who signed in the same way."""
+    return words
+
+
 def _unpack(packed: _PackedSession, row: Row) -> Session:
     grants = {
         audience: Grant(
@@ -155,8 +169,8 @@ def _unpack(packed: _PackedSession, row: Row) -> Session:
         created_at=row.created_at,
         expires_at=row.expires_at,
         sid=packed.sid,
-        acr=packed.acr,
-        amr=tuple(packed.amr),
+        acr=sys.intern(packed.acr),
+        amr=_same(tuple(packed.amr)),
         auth_time=packed.auth_time,
         claims=packed.claims,
         grants=grants,

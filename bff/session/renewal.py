@@ -98,6 +98,4 @@ def find_credential(session: Session, audience: str, *, now: float, margin_s: fl
 
 
 def build_credential(grant: Grant, audience: str, *, until: float) -> Credential:
-    """RFC 6750 §2.1. DPoP and others announce themselves by token_type; "bearer" in any spelling is Bearer (TOKEN-1)."""
-    scheme = "Bearer" if grant.token_type.lower() == "bearer" else grant.token_type
-    return Credential(f"{scheme} {grant.access_token.reveal()}".encode(), until, audience, grant.scopes)
+    return Credential(grant.authorization(), until, audience, grant.scopes)

@@ -339,7 +339,7 @@ class Rig:
         from bff.session.model import EndReason
 
         live.session = None
-        watchers, live.watchers = live.watchers, set()
+        watchers, live.watchers = live.watchers, frozenset()
         for watcher in watchers:
             watcher(EndReason.LOGOUT)
 

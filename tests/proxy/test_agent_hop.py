@@ -5,19 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from bff.base.clock import FakeClock
 from bff.policy.routes import METHODS, Admission, Route
-from bff.policy.verdict import Admitted
-from bff.proxy.memo import share
 from bff.session.model import Credential, Live
-from tests.proxy.rig import GET, OK, Client, Rig, build_live, eventually, open_rig, turns
+from tests.proxy.rig import GET, OK, Client, Rig, eventually, open_rig, turns
 from tests.proxy.test_exchange_answers import stale_then_ok
-from tests.proxy.test_memo_upload import admitted
 
 SETS_COOKIE = OK.replace(b"\r\n\r\n", b"\r\nSet-Cookie: __Host-Http-bff=v\r\n\r\n")
 BEGINS_LOGIN = OK.replace(b"\r\n\r\n", b"\r\nSet-Cookie: __Host-Http-bff-login-1=v\r\n\r\n")
@@ -206,49 +202,3 @@ async def test_a_refused_token_of_the_client_is_never_renewed_in_the_name_of_who
         rig.desk.renew = renew  # type: ignore[method-assign]
         assert (await rig.ask(GET))[0] == 200
         assert holders == [rig.guard.live if kind == "user" else None]
-
-
-# -- what the requests of one session share ---------------------------------------------------------------------------
-
-
-def signed(live: Live, token: bytes = b"Bearer t") -> Admitted:
-    return replace(admitted(), live=live, judged=live.session, credential=Credential(token, 1.0, "a", frozenset({"s"})))
-
-
-def test_the_token_and_the_end_of_the_head_are_held_once_for_all_requests_of_a_session(clock_live: Live) -> None:
-    first, head = share(signed(clock_live), (b"one", b"the end of a head"))
-    second, other = share(signed(clock_live), (b"two", b"the end of a " + b"head"))
-    assert second.credential is first.credential and other[1] is head[1] and other[0] == b"two"
-    assert second == signed(clock_live)
-
-
-def test_another_token_or_another_end_is_taken_as_it_is(clock_live: Live) -> None:
-    share(signed(clock_live), (b"", b"end"))
-    renewed, _ = share(signed(clock_live, b"Bearer new"), (b"", b"end"))
-    assert renewed.credential is not None and renewed.credential.authorization == b"Bearer new"
-    _, head = share(signed(clock_live, b"Bearer new"), (b"", b"another"))
-    assert head == (b"", b"another")
-    again, _ = share(signed(clock_live), (b"", b"end"))
-    assert again.credential is not None and again.credential.authorization == b"Bearer t"
-
-
-def test_nobody_shares_with_another_session_with_none_or_with_one_that_ended(clock_live: Live) -> None:
-    other = replace_live(clock_live)
-    share(signed(clock_live, b"Bearer one"), (b"", b"one"))
-    theirs, head = share(signed(other, b"Bearer other"), (b"", b"other"))
-    assert theirs.credential is not None and theirs.credential.authorization == b"Bearer other" and head[1] == b"other"
-    anonymous = admitted()
-    assert share(anonymous, (b"", b"x")) == (anonymous, (b"", b"x"))
-    over = signed(clock_live)
-    clock_live.session, clock_live.attached = None, None
-    share(over, (b"", b"x"))
-    assert clock_live.attached is None, "nothing of a session that has ended is kept"
-
-
-def replace_live(live: Live) -> Live:
-    return Live(live.session, live.seen_at, live.idle_s, key=b"other")
-
-
-@pytest.fixture
-def clock_live() -> Live:
-    return build_live(FakeClock())

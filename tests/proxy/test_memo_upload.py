@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,19 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bff.base.clock import FakeClock
+from bff.base.secret import Secret
 from bff.policy.facts import Facts
 from bff.policy.routes import METHODS, Admission, Route, Upstream
 from bff.policy.verdict import Admitted, Target
 from bff.proxy.edge import Edge
 from bff.proxy.framing import FramingError, chunk
-from bff.proxy.lane import LATENCY_BOUNDS_S, Lane, Seat
-from bff.proxy.memo import PLAN_WEIGHT, HeadMemo, Plan
+from bff.proxy.lane import LATENCY_BOUNDS_S, Glimpse, Lane, Seat
+from bff.proxy.memo import PLAN_WEIGHT, READY_WEIGHT, HeadMemo, Plan, Ready, credential_in, share
 from bff.proxy.replies import Replies, Reply
 from bff.proxy.tether import Tether
 from bff.proxy.upload import BodyTooLarge, Upload
 from bff.proxy.upstream import UpstreamPool
-from bff.session.model import EndReason
-from tests.proxy.rig import build_live
+from bff.session.model import Credential, EndReason, Grant, Session
+from tests.proxy.rig import build_live, build_session
 
 FACTS = Facts(method="GET", path="/api/x", query=None, host="a.test", headers=())
 
@@ -38,33 +40,130 @@ def plan(size: int = 100, **changes: Any) -> Plan:
     return Plan(verdict, edge, UpstreamPool(clock=clock).origin(None), (b"x" * size, b""), Lane(verdict.route), Seat())
 
 
+def ready(number: int, size: int = 100, by: Plan | None = None) -> Ready:
+    """As a pattern makes them: a plan without a verdict of its own, an outbound head of ``size`` bytes."""
+    made = by or plan()
+    made.admitted = None
+    return made, b"x" * size, b"", Glimpse("GET", f"/{number}", "", None)
+
+
 def test_the_head_memo_is_bounded_in_entries_and_in_bytes() -> None:
-    memo = HeadMemo(entries=3, total_bytes=3 * PLAN_WEIGHT + 500)
+    memo = HeadMemo(entries=3, total_bytes=3 * READY_WEIGHT + 500)
     for number in range(5):
-        memo.keep(b"%d" % number, plan(10))
+        memo.keep(b"%d" % number, ready(number, 10))
     assert [memo.find(b"%d" % number) is not None for number in range(5)] == [False, False, True, True, True]
-    for number in range(5):
-        memo.keep(b"%d" % number, plan(400))
+    for number in range(5, 10):
+        memo.keep(b"%d" % number, ready(number, 400))
     assert len(memo) == 2
-    memo.keep(b"x" * 9000, plan(10))
+    memo.keep(b"x" * 9000, ready(0, 10))
     assert memo.find(b"x" * 9000) is None
-    memo.keep(b"a", plan(10, set_cookies=("a=b",)))
-    assert memo.find(b"a") is None
     memo.forget()
     assert len(memo) == 0
     assert memo._bytes == 0
 
 
+def test_a_plan_that_is_kept_whole_weighs_what_it_holds() -> None:
+    memo = HeadMemo()
+    memo.keep(b"a", ready(0))
+    light = memo._bytes
+    memo.keep(b"b", (plan(), b"x" * 100, b"", FACTS))
+    assert memo._bytes - light > PLAN_WEIGHT
+
+
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 300)), max_size=60))
 def test_the_memo_never_miscounts_its_bytes(steps: list[tuple[int, int]]) -> None:
-    memo = HeadMemo(entries=4, total_bytes=4 * PLAN_WEIGHT - 500)
+    memo = HeadMemo(entries=4, total_bytes=4 * READY_WEIGHT - 500)
     for key, size in steps:
         if size % 7 == 0:
             memo.drop(b"%d" % key)
         else:
-            memo.keep(b"%d" % key, plan(size))
-        assert memo._bytes == sum(PLAN_WEIGHT + len(block) + len(kept.head[0]) for block, kept in memo._kept.items())
+            memo.keep(b"%d" % key, ready(key, size))
+        assert memo._bytes == sum(READY_WEIGHT + len(block) + len(kept[1]) for block, kept in memo._kept.items())
         assert len(memo) <= 4
+
+
+def go_round(memo: HeadMemo, numbers: range, rounds: int) -> list[int]:
+    """All in turn, each kept when it is missed, as often as ``rounds``; the hits of each round."""
+    by, hits = plan(), []
+    for _ in range(rounds):
+        found = 0
+        for number in numbers:
+            if memo.find(b"%d" % number) is not None:
+                found += 1
+            else:
+                memo.keep(b"%d" % number, ready(number, by=by))
+        hits.append(found)
+    return hits
+
+
+@pytest.mark.parametrize("working_set", [120, 200, 500, 1000])
+def test_where_more_comes_in_turn_than_fits_a_share_as_large_as_what_fits_is_found(working_set: int) -> None:
+    memo = HeadMemo(entries=100, total_bytes=1 << 20)
+    assert min(go_round(memo, range(working_set), 10)[3:]) >= 75
+
+
+def test_another_crowd_takes_over_a_full_memory_at_once_even_after_one_that_did_not_fit() -> None:
+    memo = HeadMemo(entries=100, total_bytes=1 << 20)
+    go_round(memo, range(500), 5)
+    assert go_round(memo, range(1000, 1080), 3)[-1] == 80
+
+
+def test_what_goes_by_a_pattern_that_is_gone_is_dropped_and_nothing_else() -> None:
+    memo = HeadMemo()
+    gone, there = plan(), plan()
+    memo.keep(b"a", ready(0, by=gone))
+    memo.keep(b"b", ready(1, by=there))
+    gone.gone = True
+    assert memo.drop_stale(0.0, lambda live: True) == 1
+    assert (memo.find(b"a"), memo.find(b"b") is not None) == (None, True)
+
+
+def test_a_plan_whose_time_is_over_is_dropped_though_nobody_asks_for_it() -> None:
+    memo = HeadMemo()
+    whole = plan(valid_until=100.0)
+    memo.keep(b"a", (whole, b"x", b"", FACTS))
+    assert memo.drop_stale(99.0, lambda live: True) == 0
+    assert memo.drop_stale(100.0, lambda live: True) == 1
+
+
+# -- the token, held once ---------------------------------------------------------------------------------------------
+
+
+def signed(session: Session, token: bytes = b"Bearer t") -> Admitted:
+    return admitted(judged=session, credential=Credential(token, 1.0, "a", frozenset({"s"})))
+
+
+def of_worker(token: str = "t") -> Session:
+    session = build_session(FakeClock())
+    return replace(session, grants={"a": Grant(Secret(token), 9.0, frozenset({"s"}))}).held_to_send()
+
+
+END = b"\r\nAuthorization: Bearer t\r\n\r\n"
+
+
+def test_the_end_of_the_head_is_the_very_bytes_that_the_session_holds_and_the_credential_comes_back_from_it() -> None:
+    session = of_worker()
+    bare, end = share(signed(session), bytes(bytearray(END)))
+    assert end is session.grants["a"].ending
+    assert bare is not None and bare.authorization == b""
+    assert credential_in(end, bare) == signed(session).credential
+
+
+@pytest.mark.parametrize("token", [b"Bearer other", b"DPoP t"])
+def test_another_token_than_the_sessions_goes_out_as_it_is(token: bytes) -> None:
+    """The client's own, for somebody who is signed in; or one that was renewed."""
+    end = b"\r\nAuthorization: " + token + b"\r\nContent-Length: 3\r\n\r\n"
+    bare, kept = share(signed(of_worker(), token), end)
+    assert kept is end
+    found = credential_in(kept, bare)
+    assert found is not None and found.authorization == token
+
+
+def test_without_a_credential_there_is_nothing_to_share_and_one_that_was_not_sent_is_never_made_up() -> None:
+    assert share(admitted(), b"\r\n\r\n") == (None, b"\r\n\r\n")
+    assert credential_in(b"\r\n\r\n", None) is None
+    with pytest.raises(RuntimeError):
+        credential_in(b"\r\n\r\n", Credential(b"", 1.0))
 
 
 def test_answer_memory_is_bounded() -> None:

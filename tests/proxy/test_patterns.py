@@ -16,6 +16,7 @@ from bff.proxy.edge import Edge
 from bff.proxy.head import read_facts
 from bff.proxy.headers import HeaderRules, outbound_head
 from bff.proxy.house import DoorHouse, DoorOptions
+from bff.proxy.patterns import PATTERN_WEIGHT
 from bff.proxy.upstream import UpstreamPool
 from bff.session.model import Credential, Live
 from bff.session.sealing import KeyRing
@@ -53,14 +54,14 @@ lines = st.sampled_from(EVERY_LINE)
 usual = [b"Host: a.test", OWN, b"X-CSRF: 1"]
 
 
-def build_house(world: World, clock: Any) -> DoorHouse:
+def build_house(world: World, clock: Any, **options: Any) -> DoorHouse:
     return DoorHouse(
         gatekeeper=world.gatekeeper,
         pool=UpstreamPool(clock=clock),
         handoff=Handoff(signer=Signer(KeyRing.generate(), clock=clock)),
         desk=None,  # type: ignore[arg-type]
         rules=RULES,
-        options=DoorOptions(hosts=HOSTS),
+        options=DoorOptions(hosts=HOSTS, **options),
         clock=clock,
     )
 
@@ -77,7 +78,6 @@ def go_in_full(world: World, house: DoorHouse, block: bytes, edge: Edge) -> Admi
 
 def check_alike(world: World, house: DoorHouse, block: bytes, edge: Edge) -> bool:
     """Offer a head to the patterns as the door does, and hold what they say against the full way. True if there was a pattern."""
-    house.patterns._met.forget()  # or a head that came on the other edge would not be looked at
     alike = house.find_alike(block, edge)
     verdict = go_in_full(world, house, block, edge)
     if alike is None:
@@ -139,7 +139,7 @@ def test_a_request_that_differs_only_in_lines_nobody_judges_finds_the_pattern(st
     verdict = go_in_full(world, house, first, EDGES[0])
     check_alike(world, house, first, EDGES[0])
     found = check_alike(world, house, write(start, [*usual, *free, b"X-More: 1", *judged]), EDGES[0])
-    kept = isinstance(verdict, Admitted) and house.find_plan(first) is not None and house.find_plan(first).bodiless  # type: ignore[union-attr]
+    kept = isinstance(verdict, Admitted) and house.plan(verdict, EDGES[0]).replies is not None and verdict.facts.body_length == 0
     unusual = isinstance(verdict, Admitted) and (
         verdict.facts.connection or verdict.facts.encoded_slash or verdict.facts.method == "OPTIONS"
     )
@@ -187,27 +187,43 @@ def found_after(change: Any) -> tuple[World, DoorHouse, bool]:
     return world, house, house.find_alike(write(b"GET /api/x", [*usual, b"X-Free: 1"]), EDGES[0]) is not None
 
 
-def test_a_head_seen_twice_is_read_in_full_so_that_its_exact_bytes_can_be_remembered() -> None:
+def test_a_head_that_comes_a_second_time_is_remembered_by_its_exact_bytes_and_goes_as_by_its_pattern() -> None:
     world, house, _ = found_after(lambda world, house: None)
-    again = write(b"GET /api/x", [*usual, b"X-Free: 1"])
-    assert house.find_alike(again, EDGES[0]) is None
+    once = write(b"GET /api/x", [*usual, b"X-Free: once"])
+    first = house.find_alike(once, EDGES[0])
+    assert house.find_ready(once) is None
+    again = house.find_alike(once, EDGES[0])
+    assert house.find_ready(once) == again == first
+    revived = house.revive(again, once)  # type: ignore[arg-type]
+    verdict = go_in_full(world, house, once, EDGES[0])
+    assert isinstance(verdict, Admitted)
+    full = house.plan(verdict, EDGES[0])
+    assert revived.head == full.head
+    assert revived.admitted is not None
+    assert (revived.admitted.credential, revived.admitted.target) == (verdict.credential, verdict.target)
 
 
 def test_nothing_of_a_session_that_ended_stays_in_memory() -> None:
     def end(world: World, house: DoorHouse) -> None:
+        for _ in range(2):
+            check_alike(world, house, write(b"GET /api/x", [*usual, b"X-Free: 0"]), EDGES[0])
+        assert len(house.memo) == 1
         world.live.session = None
         house.tick()
 
     _, house, found = found_after(end)
     assert not found
-    assert len(house.patterns.kept) == 0
+    assert len(house.patterns.kept) == len(house.memo) == 0
 
 
 @pytest.mark.row("F36")
 def test_a_session_nobody_vouches_for_has_no_patterns_after_the_next_tick() -> None:
     def doubt(world: World, house: DoorHouse) -> None:
+        for _ in range(2):
+            check_alike(world, house, write(b"GET /api/x", [*usual, b"X-Free: 0"]), EDGES[0])
         house._believes = lambda live: False
         house.tick()
+        assert len(house.memo) == 0
 
     assert not found_after(doubt)[2]
 
@@ -220,17 +236,32 @@ def test_reloaded_keys_or_routes_leave_no_pattern_and_no_road() -> None:
 
 def test_patterns_are_bounded_in_entries_and_in_bytes() -> None:
     world = World()
-    house = build_house(world, world.clock)
+    house = build_house(world, world.clock, memo_entries=1000, pattern_bytes=1 << 20)
     for number in range(3000):
         block = write(b"GET /public/x", [b"Host: a.test", b"Accept: %d" % number])
         check_alike(world, house, block, EDGES[0])
-    assert len(house.patterns.kept) <= house.options.memo_entries // 4
+    assert 900 < len(house.patterns.kept) <= 1000
     for number in range(600):
         check_alike(world, house, write(b"GET /public/x", [b"Host: a.test", b"Accept: %d" % number + b"a" * 7000]), EDGES[0])
-    assert house.patterns.kept._bytes <= house.options.memo_bytes // 4
+    assert 0 < house.patterns.kept._bytes <= 1 << 20
     for number in range(9000):
         house.find_alike(write(b"GET /public/%d" % number, [b"Host: a.test", b"Accept: 1"]), EDGES[0])
     assert len(house.patterns._roads) <= 512
+
+
+def test_a_pattern_weighs_the_bytes_that_no_other_has() -> None:
+    world = World()
+    house = build_house(world, world.clock)
+    long = b"Accept: " + b"a" * 500
+    weights = []
+    for number in range(3):
+        before = house.patterns.kept._bytes
+        check_alike(world, house, write(b"GET /public/x", [b"Host: a.test", long, b"Cookie: a=%d" % number]), EDGES[0])
+        weights.append(house.patterns.kept._bytes - before)
+    assert weights[0] > 500 + PATTERN_WEIGHT
+    assert weights[1] == weights[2] == PATTERN_WEIGHT + len(b"Cookie: a=1")
+    lines = [next(part for part in key if part == long) for key in house.patterns.kept._kept]
+    assert lines[0] is lines[1] is lines[2]
 
 
 # ── on the wire ──────────────────────────────────────────────────────────────────────────────────────────────────────

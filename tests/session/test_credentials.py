@@ -438,7 +438,7 @@ async def test_invalid_grant_ends_the_session_for_everybody(plain: World) -> Non
     plain.clock.advance(LIFE_S + 1)
     plain.provider.good.clear()
     told: list[EndReason] = []
-    live.watchers.add(told.append)
+    live.watch(told.append)
     answers = await asyncio.gather(*(user(plain, live) for _ in range(10)), return_exceptions=True)  # type: ignore[arg-type]
     assert all(isinstance(answer, GrantRevoked) for answer in answers)
     assert told == [EndReason.REVOKED]
@@ -530,7 +530,7 @@ async def test_an_answer_for_somebody_else_ends_the_session(plain: World, rule: 
     plain.clock.advance(LIFE_S + 1)
     plain.provider.failures = [TokenInvalid(rule)]
     told: list[EndReason] = []
-    live.watchers.add(told.append)
+    live.watch(told.append)
     with pytest.raises(SessionGone):
         await user(plain, live)  # type: ignore[misc]
     assert told == [EndReason.IDENTITY_CHANGED]

@@ -132,7 +132,7 @@ async def test_an_end_elsewhere_is_effective_here_as_soon_as_it_is_heard_of(worl
     live, value = await world.sign_in()
     worker, known = await seen_elsewhere(world, value)
     told: list[EndReason] = []
-    known.watchers.add(told.append)
+    known.watch(told.append)
     await world.keeper.end(live.key, EndReason.LOGOUT)
     assert worker.recall(value) is known, "not heard of yet"
     await worker.hear(known)
@@ -190,7 +190,7 @@ async def test_a_browser_that_leaves_while_we_hear_keeps_no_stream_from_its_end(
     live, value = await plain.sign_in()
     worker, known = await seen_elsewhere(plain, value)
     told: list[EndReason] = []
-    known.watchers.add(told.append)
+    known.watch(told.append)
     await plain.keeper.end(live.key, EndReason.LOGOUT)
     reading = asyncio.Event()
 
@@ -214,7 +214,7 @@ async def test_a_change_that_could_not_be_read_when_it_was_heard_of_is_read_late
     live, value = await plain.sign_in()
     worker, known = await seen_elsewhere(plain, value)
     told: list[EndReason] = []
-    known.watchers.add(told.append)
+    known.watch(told.append)
     await plain.keeper.end(live.key, EndReason.LOGOUT)
     plain.store.down.add("get")
     await tick(worker)

@@ -150,7 +150,7 @@ async def test_scopes_asked_for_hold_where_the_answer_names_none(plain: World) -
 async def test_an_idle_session_is_over_and_its_entry_gone(world: World) -> None:
     live, value = await world.sign_in()
     reasons: list[EndReason] = []
-    live.watchers.add(reasons.append)
+    live.watch(reasons.append)
     world.clock.advance(IDLE_S - 1)
     assert await world.keeper.find(value) is live
     world.clock.advance(2)
@@ -300,7 +300,7 @@ async def test_an_ended_session_is_over_on_every_worker_within_a_second(world: W
     for worker in workers:
         there = await worker.find(value)
         assert there is not None
-        there.watchers.add(heard.append)
+        there.watch(heard.append)
         await tick(worker)
     ended = await world.keeper.end(live.key, reason)
     assert ended is not None
@@ -437,7 +437,7 @@ async def test_watchers_are_told_once_and_one_that_fails_stops_no_other(plain: W
 async def test_watchers_hear_of_time_running_out_though_nobody_asks(world: World, wait_s: float, reason: EndReason) -> None:
     live, _ = await world.sign_in()
     told: list[EndReason] = []
-    live.watchers.add(told.append)
+    live.watch(told.append)
     world.clock.advance(2)
     await tick(world.keeper)
     assert told == []
@@ -453,7 +453,7 @@ async def test_a_session_that_fell_off_the_cache_still_tells_its_watchers(plain:
     keeper = plain.new_keeper(cached=4)
     live, value = await plain.sign_in(keeper=keeper)
     told: list[EndReason] = []
-    live.watchers.add(told.append)
+    live.watch(told.append)
     for _ in range(20):
         await plain.sign_in(BOB, keeper=keeper)
     await tick(keeper)
@@ -768,7 +768,7 @@ async def test_missed_changes_make_everything_asked_for_again(plain: World) -> N
     live, value = await plain.sign_in()
     await tick(plain.keeper)
     told: list[EndReason] = []
-    live.watchers.add(told.append)
+    live.watch(told.append)
     await plain.new_keeper().end(live.key, EndReason.LOGOUT)
     plain.store.store._changed.clear()  # type: ignore[union-attr]
     await tick(plain.keeper)

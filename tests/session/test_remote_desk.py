@@ -29,6 +29,7 @@ class Instance(World):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.path = str(folder / "desk.sock")
+        self.keeper = self.new_keeper(only_sends=True)
         self.agent_keeper = self.new_keeper()
         self.agent_desk = self.new_desk(self.agent_keeper)
         self.listener: asyncio.Server | None = None
@@ -220,7 +221,7 @@ async def test_a_revoked_grant_ends_the_session_here_at_once(world: Instance) ->
     live, value = await world.expired()
     world.provider.good.clear()
     told: list[EndReason] = []
-    live.watchers.add(told.append)
+    live.watch(told.append)
     with pytest.raises(GrantRevoked) as caught:
         await world.issue(live)
     assert caught.value.error == "invalid_grant"
