@@ -74,7 +74,7 @@ def build_shared(plan: Plan, *, clock: Clock, log: Logger, memory_file: Path) ->
     return Shared(plan, clock, log, metrics, AuditTrail(log=log, metrics=metrics), read_ring(plan), timed)
 
 
-def build_keeper(shared: Shared, *, cached: int) -> Keeper:
+def build_keeper(shared: Shared, *, cached: int, only_sends: bool = False) -> Keeper:
     plan = shared.plan
     return Keeper(
         store=shared.store,
@@ -86,6 +86,7 @@ def build_keeper(shared: Shared, *, cached: int) -> Keeper:
         claims=plan.session.claims,
         probe=shared.probe,
         cached=cached,
+        only_sends=only_sends,
     )
 
 
@@ -94,7 +95,7 @@ def build_worker(
 ) -> Worker:
     """One worker's parts. ``notes`` signs what goes to the agent at ``agent_socket``; ``connect`` and ``secret`` reach its desk."""
     plan, clock, ring = shared.plan, shared.clock, shared.ring
-    keeper = build_keeper(shared, cached=plan.session.cached)
+    keeper = build_keeper(shared, cached=plan.session.cached, only_sends=True)
     desk = RemoteDesk(keeper=keeper, connect=connect, secret=secret, clock=clock, margin_s=plan.session.renew_margin_s)
     gatekeeper = Gatekeeper(
         table=build_table(plan),
