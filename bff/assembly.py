@@ -124,7 +124,7 @@ def build_worker(
         sink=tally.take,
         asked=build_forward_auth(plan, ring) if plan.forward_auth.enabled else None,
     )
-    tally.count_connections = lambda: (house.active, len(house.doors))
+    tally.count_connections = lambda: (house.active, len(house.crowd))
     return Worker(shared, keeper, desk, gatekeeper, house, pool, access, build_tls(plan))
 
 

@@ -21,6 +21,7 @@ from bff.observe.logs import configure_logs
 from bff.observe.outlet import Outlet
 from bff.plan import PlanBox
 from bff.process import Instance, beating, cancel, keep_settled, reach_store, settle_memory, watch_end, watch_signals
+from bff.proxy.threshold import Threshold
 
 DESK_CLOSES_S = 5.0
 UNSENT_BYTES = 128 * 1024
@@ -73,18 +74,27 @@ async def _serving(worker: Worker, door_socket: socket.socket) -> AsyncIterator[
         for work in (worker.keeper.run, keep_settled):
             stack.push_async_callback(cancel, asyncio.ensure_future(work()))
         stack.callback(worker.house.stop)
-        close_door = await _open_door(worker, door_socket)
+        threshold = None
+        if worker.tls is not None:
+            threshold = Threshold(house=worker.house, tls=worker.tls, patience_s=worker.shared.plan.server.head_s)
+            stack.callback(threshold.stop)
+        close_door = await _open_door(worker, door_socket, threshold)
         worker.house.start()
         stack.callback(close_door)
-        yield lambda: _stop_accepting(worker, close_door, door_socket)
+        yield lambda: _stop_accepting(worker, close_door, door_socket, threshold)
 
 
-async def _open_door(worker: Worker, sock: socket.socket) -> Callable[[], None]:
+async def _open_door(worker: Worker, sock: socket.socket, threshold: Threshold | None) -> Callable[[], None]:
     """Accept from ``sock``; returns what ends that.
 
     libuv takes one connection in a turn of its loop from each listening descriptor, however many wait: behind a burst of 200 somebody
     waited for 200 turns, a second when they were long (measured). So there are several descriptors.
     """
+    if sock.family != socket.AF_UNIX:
+        _bound_unsent(sock)
+    if threshold is not None:
+        threshold.open(sock.dup())
+        return threshold.close
     servers = [await _listen(worker, sock.dup()) for _ in range(ACCEPTS_IN_A_TURN)]
 
     def close() -> None:
@@ -97,12 +107,8 @@ async def _open_door(worker: Worker, sock: socket.socket) -> Callable[[], None]:
 async def _listen(worker: Worker, sock: socket.socket) -> asyncio.Server:
     loop = asyncio.get_running_loop()
     if sock.family == socket.AF_UNIX:
-        return await loop.create_unix_server(worker.house, sock=sock, ssl=worker.tls, backlog=BACKLOG)
-    _bound_unsent(sock)
-    handshake_s, shutdown_s = _tls_patience(worker)
-    return await loop.create_server(
-        worker.house, sock=sock, ssl=worker.tls, backlog=BACKLOG, ssl_handshake_timeout=handshake_s, ssl_shutdown_timeout=shutdown_s
-    )
+        return await loop.create_unix_server(worker.house, sock=sock, backlog=BACKLOG)
+    return await loop.create_server(worker.house, sock=sock, backlog=BACKLOG)
 
 
 def _bound_unsent(sock: socket.socket) -> None:
@@ -114,12 +120,7 @@ def _bound_unsent(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)
 
 
-def _tls_patience(worker: Worker) -> tuple[float | None, float | None]:
-    """A stalled TLS handshake is dropped like a stalled head (attack D9)."""
-    return (None, None) if worker.tls is None else (worker.shared.plan.server.head_s, 5.0)
-
-
-async def _stop_accepting(worker: Worker, close_door: Callable[[], None], sock: socket.socket) -> None:
+async def _stop_accepting(worker: Worker, close_door: Callable[[], None], sock: socket.socket, threshold: Threshold | None) -> None:
     """Take in who waits in the accept queue, then close: the kernel resets whoever is left there when nobody listens any more.
 
     ``sock`` is this process's other descriptor of the listener: as long as it is open the kernel goes on queueing for nobody.
@@ -128,26 +129,26 @@ async def _stop_accepting(worker: Worker, close_door: Callable[[], None], sock: 
     welcomes = []
     for _ in range(BACKLOG):
         try:
-            connection, _ = sock.accept()
+            connection, peer = sock.accept()
         except ConnectionAbortedError:
             continue
         except OSError:
             break
         connection.setblocking(False)
-        welcomes.append(asyncio.ensure_future(_welcome(worker, connection)))
+        if threshold is not None:
+            threshold.welcome(connection, peer)
+        else:
+            welcomes.append(asyncio.ensure_future(_welcome(worker, connection)))
     sock.close()
-    if worker.tls is not None:
-        await asyncio.sleep(HANDSHAKE_S)  # a connection in its handshake is no door of the house yet
+    if threshold is not None:
+        await threshold.settle(HANDSHAKE_S)
     elif welcomes:
         await asyncio.wait(welcomes, timeout=HANDSHAKE_S)
 
 
 async def _welcome(worker: Worker, connection: socket.socket) -> None:
-    handshake_s, shutdown_s = _tls_patience(worker)
     with contextlib.suppress(OSError):
-        await asyncio.get_running_loop().connect_accepted_socket(
-            worker.house, connection, ssl=worker.tls, ssl_handshake_timeout=handshake_s, ssl_shutdown_timeout=shutdown_s
-        )
+        await asyncio.get_running_loop().connect_accepted_socket(worker.house, connection)
 
 
 async def _drain(worker: Worker, stop_accepting: Callable[[], Awaitable[None]]) -> None:

@@ -251,16 +251,20 @@ def _pour(head: str, piece: bytes, connections: int) -> Callable[[Attack], Await
     return pour
 
 
-async def handshakes(attack: Attack) -> None:
-    """TLS handshakes, 64 at a time, each thrown away."""
+def make_hello() -> bytes:
+    """A client hello made once and sent again and again: a handshake costs the attacker nothing but these bytes."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    # A hello made once and sent again: a handshake costs the attacker nothing but these bytes.
     into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
     with contextlib.suppress(ssl.SSLWantReadError):
         context.wrap_bio(into, out, server_hostname="localhost").do_handshake()
-    hello = out.read()
+    return out.read()
+
+
+async def handshakes(attack: Attack) -> None:
+    """TLS handshakes, 64 at a time, each thrown away."""
+    hello = make_hello()
 
     async def one(_: int) -> None:
         loop = asyncio.get_running_loop()
@@ -278,6 +282,25 @@ async def handshakes(attack: Attack) -> None:
 async def stalled_handshakes(attack: Attack) -> None:
     """4000 connections to a TLS door that say nothing."""
     await hold(attack)
+
+
+async def unfinished_handshakes(attack: Attack) -> None:
+    """2000 connections that say hello, never finish, and come again as soon as they are closed."""
+    hello = make_hello()
+
+    async def one(_: int) -> None:
+        loop = asyncio.get_running_loop()
+        while attack.running:
+            with contextlib.suppress(TimeoutError, OSError):
+                sock = await attack.connect()
+                await loop.sock_sendall(sock, hello)
+                async with asyncio.timeout(max(0.01, attack.until - time.monotonic())):
+                    await _discard(sock, attack)
+            attack.done["closed"] += attack.running
+            sock.close()
+            await asyncio.sleep(0.2)
+
+    await _many(2000, one)
 
 
 TEXT_FRAME = b"\x81\x81\x00\x00\x00\x00a"
@@ -301,6 +324,7 @@ ATTACKS: dict[str, Callable[[Attack], Awaitable[None]]] = {
     "logins": _flood("login", 100),
     "handshakes": handshakes,
     "stalled handshakes": stalled_handshakes,
+    "unfinished handshakes": unfinished_handshakes,
 }
 
 

@@ -28,7 +28,7 @@ from tests.harness.http import head_bytes
 from tests.harness.programs import PYTHON, ROOT, free_port
 
 MAX_CONNECTIONS = 3000
-TLS_ATTACKS = ("handshakes", "stalled handshakes")
+TLS_ATTACKS = ("handshakes", "stalled handshakes", "unfinished handshakes")
 TOGETHER = ("storm + tiny frames + never reading + pipelining refused + bombs", "hold + tiny pings + slow reading + logins")
 SERVER = {"workers": 1, "head_timeout": "3s", "keep_alive": "5s", "max_connections": MAX_CONNECTIONS}
 

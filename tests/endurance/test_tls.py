@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import resource
 import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,16 @@ from typing import Any
 import pytest
 import trustme
 
-from bench.flow import Flow, Run, running
+from bench.flow import Flow, Run, cpu_s, running
+from tests.endurance.attackers import make_hello
 from tests.harness.background import Background
 from tests.harness.http import Wire, address_of, ask
 from tests.harness.programs import free_port, wait_until
 
 pytestmark = [pytest.mark.timeout(90), pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+
+
+HELLO = make_hello()
 
 
 def write(cert: trustme.LeafCert, folder: Path, name: str) -> tuple[str, str]:
@@ -155,6 +160,104 @@ async def test_plain_http_at_the_tls_door_is_dropped(secure: Secure) -> None:
     except ConnectionError:
         pass
     await wire.close()
+
+
+@contextmanager
+def small(tmp_path: Path, **server: Any) -> Iterator[Secure]:
+    """A TLS door with other bounds."""
+    authority, port = trustme.CA(), free_port()
+    write(authority.issue_cert("localhost"), tmp_path, "door")
+    config = secure_config(tmp_path, port)
+    config["server"] |= {"workers": 1, "head_timeout": "30s", **server}
+    with running(config=config, sign_in=False) as run:
+        run.world.product.port = port
+        yield Secure(run, authority, tmp_path)
+
+
+async def left(wire: Wire) -> bool:
+    """Whether the door has closed this connection."""
+    try:
+        async with asyncio.timeout(2):
+            return await wire.reader.read(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+async def gone(wire: Wire) -> bool:
+    """The same without patience."""
+    try:
+        async with asyncio.timeout(0.05):
+            while await wire.reader.read(4096):
+                continue
+            return True
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def connections(secure: Secure) -> int:
+    text = secure.run.world.product.manage("/metrics")[1]
+    return sum(int(float(line.split()[-1])) for line in text.splitlines() if line.startswith("bff_http_connections "))
+
+
+@pytest.mark.row("D9", "D15", "F52")
+@pytest.mark.parametrize("said", [b"", HELLO], ids=["silent", "hello and no more"])
+async def test_handshakes_count_as_connections_and_give_way_to_a_newcomer(said: bytes, tmp_path: Path) -> None:
+    with small(tmp_path, max_connections=50) as secure:
+        held = [await Wire.open(secure.run.address) for _ in range(50)]
+        for wire in held:
+            await wire.send(said)
+        await asyncio.to_thread(wait_until, lambda: connections(secure) == 50, what="the count")
+        await asyncio.sleep(0.3)  # who has just come is not sent away by his own kind
+        begun = time.monotonic()
+        answer = await ask("GET", secure.url, tls=secure.trust())
+        assert answer.status == 200 and time.monotonic() - begun < 1.0
+        assert sum([await gone(wire) for wire in held]) == 1, "one gave way, the others need not"
+        for wire in held:
+            await wire.close()
+
+
+@pytest.mark.row("D15", "F52")
+async def test_one_address_may_hold_so_many_handshakes_and_others_do_not_suffer(tmp_path: Path) -> None:
+    with small(tmp_path, max_connections_per_address=10) as secure:
+        held = [await Wire.open(secure.run.address, source="127.0.0.66") for _ in range(10)]
+        over = await Wire.open(secure.run.address, source="127.0.0.66")
+        assert await left(over) and not await gone(held[0])
+        assert (await ask("GET", secure.url, tls=secure.trust())).status == 200
+        for wire in [*held, over]:
+            await wire.close()
+
+
+@pytest.mark.row("D9")
+async def test_a_hello_in_drips_is_dropped_by_the_same_deadline(tmp_path: Path) -> None:
+    with small(tmp_path, head_timeout="2s") as secure:
+        wire, begun = await Wire.open(secure.run.address), time.monotonic()
+        with suppress(ConnectionError):
+            for byte in HELLO[:40]:
+                await wire.send(bytes([byte]))
+                await asyncio.sleep(0.2)
+        assert await left(wire) and time.monotonic() - begun < 11
+        await wire.close()
+        assert (await ask("GET", secure.url, tls=secure.trust())).status == 200
+
+
+@pytest.mark.row("F52")
+async def test_a_tls_door_out_of_file_descriptors_waits_quietly_and_recovers(tmp_path: Path) -> None:
+    with small(tmp_path) as secure:
+        worker = secure.run.worker
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (64, 64))
+        held = [socket.create_connection(("127.0.0.1", secure.run.world.product.port), 5) for _ in range(200)]
+        before = cpu_s(worker)
+        await asyncio.sleep(2)
+        assert cpu_s(worker) - before < 0.5, "it spins"
+        for sock in held:
+            sock.close()
+        begun = time.monotonic()
+        assert (await ask("GET", secure.url, tls=secure.trust())).status == 200
+        assert time.monotonic() - begun < 2.0 and secure.run.worker == worker
 
 
 # -- upstreams ----------------------------------------------------------------------------------------------------------

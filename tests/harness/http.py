@@ -83,9 +83,15 @@ class Wire:
     heads: list[bytes] = field(default_factory=list)
 
     @classmethod
-    async def open(cls, address: Address) -> Wire:
+    async def open(cls, address: Address, *, source: str = "") -> Wire:
+        """``source``: the address we come from."""
         reader, writer = await asyncio.open_connection(
-            address.host, address.port, ssl=address.tls, server_hostname=address.server_name if address.tls else None, limit=MAX_HEAD_BYTES
+            address.host,
+            address.port,
+            ssl=address.tls,
+            server_hostname=address.server_name if address.tls else None,
+            limit=MAX_HEAD_BYTES,
+            local_addr=(source, 0) if source else None,
         )
         return cls(reader, writer)
 
