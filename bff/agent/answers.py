@@ -97,20 +97,24 @@ def add_cookies(answer: Response, values: Iterable[str]) -> None:
 
 def protect(answer: Response, options: AgentOptions) -> Response:
     """The fields of every answer. What a handler set itself stays."""
-    defaults = {
-        "Cache-Control": "no-store",
-        "Content-Security-Policy": _NO_CONTENT_CSP,
-        "Cross-Origin-Opener-Policy": "same-origin",
-        "Cross-Origin-Resource-Policy": "same-origin",
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
-        "Vary": "Cookie, Accept, Sec-Fetch-Mode",
-    }
-    if options.https:
-        defaults["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
-    for name, value in defaults.items():
-        answer.headers.setdefault(name, value)
+    own = {name.lower() for name in answer.headers.keys()}  # noqa: SIM118 - without it: pairs
+    for name, value in _DEFAULTS:
+        if name.lower() not in own:
+            answer.headers.add(name, value)
+    if options.https and "strict-transport-security" not in own:
+        answer.headers.add("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
     return answer
+
+
+_DEFAULTS = (
+    ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", _NO_CONTENT_CSP),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Vary", "Cookie, Accept, Sec-Fetch-Mode"),
+)
 
 
 def _mark(answer: Response, notice: Notice) -> None:

@@ -112,7 +112,7 @@ def adopt(app: Quart, options: AgentOptions) -> None:
 def _add_routes(app: Quart, parts: Parts, verdicts: Verdicts) -> None:
     @app.before_request
     async def take_verdict() -> Response | None:
-        handed = verdicts.read(request.headers.get(HANDOFF_FIELD, ""))
+        handed = verdicts.read(request.headers.get(HANDOFF_FIELD, "").encode("latin-1", "replace"))
         if handed is None:
             return protect(json_answer({"code": "not_from_the_door"}, 403), parts.options)
         g.admitted = handed.admitted

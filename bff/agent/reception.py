@@ -27,7 +27,7 @@ class Reception:
         self._sessions = sessions
         self._cookie_name = cookie.session_name
 
-    def read(self, note: str) -> Handed | None:
+    def read(self, note: bytes) -> Handed | None:
         """The verdict in a note of the door; None for anything else."""
         return self._handoff.read(note)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -28,8 +28,8 @@ MAX_AGE_S: Final = 60.0
 class Signs(Protocol):
     """bff.session.signing.Signer."""
 
-    def sign(self, purpose: str, value: Any) -> str: ...
-    def check(self, purpose: str, text: str, max_age_s: float) -> Any: ...
+    def sign_bytes(self, purpose: str, data: bytes) -> bytes: ...
+    def check_bytes(self, purpose: str, signed: bytes, max_age_s: float) -> bytes: ...
 
 
 class _Note(msgspec.Struct, frozen=True, array_like=True):
@@ -48,6 +48,10 @@ class _Note(msgspec.Struct, frozen=True, array_like=True):
     seen_at: float
 
 
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Note)
+
+
 @dataclass(frozen=True, slots=True)
 class Handed:
     """A verdict as it arrived: ``admitted`` is still without its session, whose ``key`` (b"": none) and last activity came along."""
@@ -64,8 +68,8 @@ class Handoff:
         self._signer = signer
         self._routes = routes or {}
 
-    def write(self, admitted: Admitted) -> str:
-        """The note for one judged request."""
+    def write(self, admitted: Admitted) -> bytes:
+        """The note for one judged request: a header field's value."""
         facts, live = admitted.facts, admitted.live
         note = _Note(
             route=admitted.route.name,
@@ -82,13 +86,13 @@ class Handoff:
             session="" if live is None else live.key.hex(),
             seen_at=0.0 if live is None else live.seen_at,
         )
-        return self._signer.sign(PURPOSE, msgspec.to_builtins(note))
+        return self._signer.sign_bytes(PURPOSE, _encoder.encode(note))
 
-    def read(self, text: str) -> Handed | None:
+    def read(self, text: bytes) -> Handed | None:
         """The verdict that ``write`` was given, if it is one of ours and at most a minute old."""
         try:
-            note = msgspec.convert(self._signer.check(PURPOSE, text, MAX_AGE_S), type=_Note)
-        except (SealBroken, msgspec.ValidationError):
+            note = _decoder.decode(self._signer.check_bytes(PURPOSE, text, MAX_AGE_S))
+        except (SealBroken, msgspec.MsgspecError):
             return None
         route = self._routes.get(note.route)
         if route is None:

@@ -98,11 +98,11 @@ def outbound_head(admitted: Admitted, *, rules: HeaderRules, websocket_key: byte
     return b"".join(parts)
 
 
-def agent_head(admitted: Admitted, *, handoff: str) -> bytes:
+def agent_head(admitted: Admitted, *, handoff: bytes) -> bytes:
     """The same for the agent: the browser's Host stays, and ``handoff`` is the note with the verdict, cookies and all."""
     facts = admitted.facts
     lines = [f"{facts.method} {facts.target} HTTP/1.1".encode("ascii"), b"Host: " + facts.host.encode("ascii"), *_passing(facts)]
-    lines.append(HANDOFF_HEADER + b": " + handoff.encode("ascii"))
+    lines.append(HANDOFF_HEADER + b": " + handoff)
     return b"\r\n".join(lines) + b"\r\n" + _request_framing(facts)
 
 

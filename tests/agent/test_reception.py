@@ -69,7 +69,7 @@ class Instance:
     async def ask(self, live: Live | None, cookies: Mapping[str, str], **more: Any) -> Response:
         admitted = self.admitted(live, cookies, **more)
         client = self.app.test_client()
-        sent = {"bff-handoff": self.door.write(admitted)}
+        sent = {"bff-handoff": self.door.write(admitted).decode()}
         answer = await client.open(admitted.facts.path, method=admitted.facts.method, headers=sent)  # type: ignore[call-arg]
         assert isinstance(answer, Response)
         return answer
@@ -108,7 +108,7 @@ async def test_a_session_that_ended_on_the_way_is_no_session(instance: Instance)
     handed = instance.reception.read(note)
     assert handed is not None
     assert (await instance.reception.seat(handed)).live is None
-    answer = await instance.app.test_client().get("/bff/user", headers={"bff-handoff": note})
+    answer = await instance.app.test_client().get("/bff/user", headers={"bff-handoff": note.decode()})
     assert answer.status_code == 401
 
 
@@ -173,7 +173,7 @@ async def test_who_comes_without_the_doors_note_gets_nowhere(instance: Instance,
 
 async def test_two_notes_are_none(instance: Instance) -> None:
     live, value = await instance.world.sign_in()
-    note = instance.door.write(instance.admitted(live, instance.cookie(value)))
+    note = instance.door.write(instance.admitted(live, instance.cookie(value))).decode()
     answer = await instance.app.test_client().get("/bff/user", headers=[("bff-handoff", note), ("bff-handoff", note)])
     assert answer.status_code in (200, 403)
     assert (await instance.app.test_client().get("/bff/user", headers={"bff-handoff": f"{note}, {note}"})).status_code == 403
@@ -182,6 +182,6 @@ async def test_two_notes_are_none(instance: Instance) -> None:
 async def test_method_path_and_route_are_the_notes_and_not_the_requests(instance: Instance) -> None:
     live, value = await instance.world.sign_in()
     note = instance.door.write(instance.admitted(live, instance.cookie(value)))
-    answer = await instance.app.test_client().post("/bff/logout", headers={"bff-handoff": note})
+    answer = await instance.app.test_client().post("/bff/logout", headers={"bff-handoff": note.decode()})
     assert answer.status_code == 200 and (await answer.get_json())["sub"] == "alice", "answered as the /bff/user that was judged"
     assert live.session is not None

@@ -227,8 +227,8 @@ class FakeReception:
     def __init__(self) -> None:
         self.kept: dict[str, Admitted] = {}
 
-    def read(self, note: str) -> Handed | None:
-        admitted = self.kept.pop(note, None)
+    def read(self, note: bytes) -> Handed | None:
+        admitted = self.kept.pop(note.decode(), None)
         return None if admitted is None else Handed(admitted, b"", 0.0)
 
     async def seat(self, handed: Handed) -> Admitted:
