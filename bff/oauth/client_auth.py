@@ -16,6 +16,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 from bff.base.clock import Clock
 from bff.base.errors import ConfigError
 from bff.oauth.jose import ALGORITHMS, sign_compact
+from bff.oauth.keys import RSA_EXPONENTS
 from bff.oauth.types import ClientIdentity, Provider
 
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -134,6 +135,8 @@ def _check_fit(key: Any, signing_alg: str) -> Any:
         raise ConfigError("provider.private_key: this curve is not supported")
     if key.key_type == "RSA" and key.raw_value.key_size < _MIN_RSA_BITS:
         raise ConfigError("provider.private_key: an RSA key needs 2048 bits or more")
+    if key.key_type == "RSA" and key.raw_value.public_key().public_numbers().e not in RSA_EXPONENTS:
+        raise ConfigError("provider.private_key: an RSA key needs an ordinary public exponent such as 65537")
     if signing_alg and ALGORITHMS.get(signing_alg) != _shape(key):
         raise ConfigError("provider.signing_alg: does not fit the private key")
     return key

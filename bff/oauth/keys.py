@@ -18,7 +18,9 @@ _RSA_BITS: Final = range(2048, 8193)
 _PUBLIC_MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x")}
 _IMPORTERS: Final[Mapping[str, Any]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
 _MAX_MEMBER_CHARS: Final = 1400
-_MAX_RSA_EXPONENT: Final = 2**32
+RSA_EXPONENTS: Final = range(2**16 + 1, 2**32, 2)
+"""Of public keys. Below, a sloppy check of the padding lets anybody forge (Bleichenbacher 2006; FIPS 186-5 §5.1 asks for more than 2^16);
+above, each verification costs more than it should."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ def _import(kty: str, public: Mapping[str, Any]) -> Any | None:
 
 def _is_strong_rsa(public: Mapping[str, Any]) -> bool:
     modulus, exponent = (_read_uint(public[name]) for name in ("n", "e"))
-    return modulus.bit_length() in _RSA_BITS and modulus % 2 == 1 and exponent % 2 == 1 and 3 <= exponent < _MAX_RSA_EXPONENT
+    return modulus.bit_length() in _RSA_BITS and modulus % 2 == 1 and exponent in RSA_EXPONENTS
 
 
 def _read_uint(text: str) -> int:

@@ -127,7 +127,7 @@ def test_what_is_published_is_public() -> None:
     assert public_keys(ClientIdentity(client_id="a", client_auth="client_secret_post", client_secret=Secret("p"))) == {"keys": []}
 
 
-@pytest.mark.row("ARCH-1", "J5")
+@pytest.mark.row("ARCH-1", "J5", "C10")
 @pytest.mark.parametrize(
     "identity",
     [
@@ -137,6 +137,7 @@ def test_what_is_published_is_public() -> None:
         ClientIdentity(client_id="spa", client_auth="private_key_jwt"),
         ClientIdentity(client_id="spa", client_auth="private_key_jwt", private_key_pem=Secret("nonsense")),
         key_client(rsa.generate_private_key(65537, 1024)),
+        key_client(rsa.generate_private_key(3, 2048)),
         key_client(ec.generate_private_key(ec.SECP256K1())),
         key_client(KEYS[0][1], signing_alg="ES256"),
         key_client(KEYS[2][1], signing_alg="HS256"),

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from joserfc.jwk import ECKey, OctKey, RSAKey
@@ -311,6 +312,30 @@ def test_a_short_rsa_key_is_refused() -> None:
     with pytest.warns(Warning, match="2048"):
         weak = RSAKey.generate_key(1024)
     assert read_published_keys({"keys": [public(weak, kid="r1")]}) is None
+
+
+@pytest.mark.row("C10", "JWKS-5")
+@pytest.mark.parametrize(("exponent", "usable"), [(3, False), (17, False), (65535, False), (65537, True), (65539, True)])
+def test_a_key_with_a_tiny_public_exponent_is_refused_though_its_signature_holds(exponent: int, usable: bool) -> None:
+    key = RSAKey.import_key(rsa_key(exponent))
+    token = sign_compact({"alg": "RS256", "kid": "k"}, {}, key)
+    assert signature_holds(read(token), key)
+    assert (read_published_keys({"keys": [public(key, kid="k")]}) is not None) is usable
+    assert (fault(token, public(key, kid="k"), public(RSA, kid="other")) == "") is usable
+
+
+def rsa_key(exponent: int) -> Any:
+    """A key with any odd exponent: the library makes them with 3 and 65537 alone."""
+    made = rsa.generate_private_key(65537, 2048)
+    while True:
+        p, q = made.private_numbers().p, made.private_numbers().q
+        try:
+            d = pow(exponent, -1, (p - 1) * (q - 1))
+            break
+        except ValueError:
+            made = rsa.generate_private_key(65537, 2048)
+    numbers = rsa.RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), rsa.RSAPublicNumbers(exponent, p * q))
+    return numbers.private_key()
 
 
 @pytest.mark.row("J10", "F29")
