@@ -30,7 +30,7 @@ from bff.agent.server import AgentServer
 from bff.assembly import Shared, build_keeper, build_shared, build_table, read_ring
 from bff.base.clock import Clock
 from bff.base.errors import ConfigError
-from bff.base.listening import BACKLOG
+from bff.base.listening import BACKLOG, KEEPS_PATH
 from bff.manage.app import build_management
 from bff.manage.readiness import Readiness
 from bff.oauth.client import Wire
@@ -111,6 +111,7 @@ def build_agency(shared: Shared, instance: Instance, slot: int) -> Agency:
         readiness=readiness,
         issuer=plan.provider.issuer,
         revoke=desk.revoke_later,
+        hosts=plan.server.manage_hosts,
     )
     return Agency(
         shared=shared,
@@ -170,7 +171,7 @@ async def _serving(agency: Agency, instance: Instance, manage: socket.socket) ->
         stack.push_async_callback(agency.keeper.settle)
         for work in (agency.keeper.run, agency.directory.run, keep_settled):
             stack.push_async_callback(cancel, asyncio.ensure_future(work()))
-        desk = await asyncio.start_unix_server(agency.desk_server.serve, sock=instance.desk_socket.dup(), backlog=BACKLOG)
+        desk = await asyncio.start_unix_server(agency.desk_server.serve, sock=instance.desk_socket.dup(), backlog=BACKLOG, **KEEPS_PATH)
         stack.callback(desk.close)
         stack.push_async_callback(_finish, asyncio.ensure_future(_hypercorn(agency.management, manage.dup(), ended)))
         stack.callback(ended.set)

@@ -56,10 +56,12 @@ class SessionPlan:
 
 @dataclass(frozen=True, slots=True)
 class ServerPlan:
-    """The process itself, durations in seconds. ``listen`` and ``manage_listen`` are for the log: the sockets are bound already."""
+    """The process itself, durations in seconds. ``listen`` and ``manage_listen`` are for the log: the sockets are bound already.
+    ``manage_hosts`` is what Host may say there besides an address; None: anything, on a Unix socket."""
 
     listen: str
     manage_listen: str
+    manage_hosts: frozenset[str] | None
     public_origin: str
     prefix: str
     workers: int

@@ -20,7 +20,7 @@ import httptools
 from quart import Quart, Request, Response
 from werkzeug.datastructures import Headers
 
-from bff.base.listening import BACKLOG
+from bff.base.listening import BACKLOG, KEEPS_PATH
 
 log = logging.getLogger("bff.agent")
 
@@ -49,7 +49,7 @@ class AgentServer:
         """Listen on ``sock``, a Unix socket that others may hold as well."""
         await self.app.startup()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: AgentConnection(self), sock=sock, backlog=BACKLOG)
+        self._server = await loop.create_unix_server(lambda: AgentConnection(self), sock=sock, backlog=BACKLOG, **KEEPS_PATH)
 
     async def stop(self, timeout_s: float) -> None:
         """Accept no more, finish what runs, at most ``timeout_s``, and close."""

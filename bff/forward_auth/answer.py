@@ -40,7 +40,7 @@ def admitted_bytes(
         lines.append(("X-Accel-Expires", b"%d" % seconds))  # before Cache-Control, which older versions of nginx obey in order
     lines.append(("Cache-Control", b"no-store"))
     credential = admitted.credential
-    cookies = "; ".join(foreign_cookies(admitted.facts, admitted.route, rules)).encode("latin-1")
+    cookies = "; ".join(foreign_cookies(admitted.facts.cookies, admitted.route, rules)).encode("latin-1")
     said = [("Authorization", b"" if credential is None else credential.authorization), ("Cookie", cookies), *identity]
     lines += [(name, value) for name, value in said if value or dialect.writes_empty]
     lines += [("Set-Cookie", cookie.encode("ascii")) for cookie in admitted.set_cookies]

@@ -1,6 +1,6 @@
 """The management listener's app: health, readiness, metrics, sessions. Never on the public port (OPS-4, K5, K6).
 
-It honours no cookie. Administration needs the key ring's own token and is closed to browsers altogether, so that no
+It answers by address and by names it was told of (bff/manage/hosts.py), and honours no cookie. Administration needs the key ring's own token and is closed to browsers altogether, so that no
 page in an operator's browser can reach it, whatever that browser holds.
 """
 
@@ -16,6 +16,7 @@ from quart import Quart, Response, request
 from werkzeug.routing import RequestRedirect
 
 from bff.base.errors import BffError, StoreUnavailable
+from bff.manage.hosts import names_us
 from bff.manage.readiness import Readiness
 from bff.manage.rows import BadSearch, Search, describe_row, read_search
 from bff.session.model import EndReason, Session
@@ -49,8 +50,10 @@ def build_management(
     readiness: Readiness,
     issuer: str = "",
     revoke: Callable[[Session], None] | None = None,
+    hosts: frozenset[str] | None = None,
 ) -> Quart:
-    """The app. ``issuer`` is used where a search names none; ``revoke`` gets each ended session that could be opened."""
+    """The app. ``issuer`` is used where a search names none; ``revoke`` gets each ended session that could be opened; ``hosts`` are the
+    names that Host may say, None: any, where no browser can connect."""
     app = Quart("bff.manage", static_folder=None)
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
@@ -76,6 +79,12 @@ def build_management(
         known = raw.partition(b"?")[0].decode("latin-1") in _PATHS
         return None if known else _refuse(404, "not_found", "There is nothing here.")
 
+    async def named() -> Response | None:
+        given = request.headers.getlist("Host")
+        ours = hosts is None or not given or (len(given) == 1 and names_us(given[0], hosts))
+        return None if ours else _refuse(421, "host_unknown", "This host name is not served here.")
+
+    app.before_request(named)
     app.before_request(exact)
     app.add_url_rule("/healthz", "healthz", alive, methods=["GET"])
     app.add_url_rule("/livez", "livez", alive, methods=["GET"])

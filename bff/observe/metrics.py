@@ -39,9 +39,6 @@ class Metrics:
         )
         self.in_flight = Gauge("bff_http_requests_in_flight", "Requests under way.", registry=own, multiprocess_mode="livesum")
         self.connections = Gauge("bff_http_connections", "Open browser connections.", registry=own, multiprocess_mode="livesum")
-        self.upstream = Histogram(
-            "bff_upstream_duration_seconds", "Request sent to head of the answer.", ["route"], registry=own, buckets=BUCKETS_S
-        )
         self.logins = Counter("bff_logins", "Logins that came back.", ["result"], registry=own)
         self.sessions_started = Counter("bff_sessions_started", "Sessions begun.", registry=own)
         self.sessions_ended = Counter("bff_sessions_ended", "Sessions ended.", ["reason"], registry=own)
@@ -66,9 +63,6 @@ class Metrics:
     def add_durations(self, route: str, counts: Sequence[int], total_s: float) -> None:
         """Merge a delta: how many requests fell into each bucket of BUCKETS_S (and above), and their seconds in all."""
         add_to_histogram(self.durations.labels(route), counts, total_s)
-
-    def add_upstream_durations(self, route: str, counts: Sequence[int], total_s: float) -> None:
-        add_to_histogram(self.upstream.labels(route), counts, total_s)
 
     def set_in_flight(self, requests: int, connections: int) -> None:
         self.in_flight.set(requests)

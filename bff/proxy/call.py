@@ -33,7 +33,7 @@ WAIT, HEAD, BODY, DONE = range(4)
 class Call:
     """Owner: its door, from the head on until ``door.done``. Holds one upstream connection at most.
 
-    ``stopped``: the rest of the body is thrown away. ``closing``: the answer said ``Connection: close``, which nothing takes back.
+    ``parts``: what is sent instead of the plan's own head, where it is a pattern's. ``stopped``: the rest of the body is thrown away. ``closing``: the answer said ``Connection: close``, which nothing takes back.
     """
 
     stage = WAIT
@@ -46,6 +46,7 @@ class Call:
     seen: Facts | Glimpse | None = None
     _facts: Facts | None = None
     plan: Plan = cast(Plan, None)
+    parts: tuple[bytes, bytes] | None = None
     block = b""
     body_sent = False
     seated = False

@@ -27,10 +27,12 @@ from bff.proxy.upstream import bound_writes
 
 if TYPE_CHECKING:
     from bff.proxy.house import DoorHouse
+    from bff.proxy.memo import Ready
     from bff.proxy.tunnel import Tunnel
 
 READING, BUSY, SENDING, TUNNEL, LINGERING = range(5)
 MAX_HELD_BYTES = 64 * 1024
+SMALL_BODY_BYTES = 16 * 1024
 TLS_LINGER_S = 0.5
 _ABORT = struct.pack("ii", 1, 0)
 
@@ -74,25 +76,28 @@ class Door(asyncio.Protocol):
         if self.mode or self.held:
             self._on_more(data)
             return
+        if not data.endswith(b"\r\n\r\n"):
+            self._read(data)
+            return
         house = self.house
         ready = house.find_ready(data)
         if ready is None or ready[0].edge is not self.edge:
             ready = house.find_alike(data, self.edge)
         if ready is None or not ready[0].bodiless:
-            self._read(data)
+            self._read(data, ready)
             return
         plan, before, after, seen = ready
         live = plan.live
         now = house.now()
         if now >= plan.valid_until or (live is not None and (live.session is not plan.judged or now >= live.seen_at + live.idle_s)):
-            self._read(data)
+            self._read(data, ready)
             return
         lane, seat = plan.lane, plan.seat
         connection = None
         if lane.active < lane.limit and seat.active < lane.session_limit:
             connection = plan.origin.take(replayable=plan.replayable)
         if connection is None:
-            self._read(data)
+            self._read(data, ready)
             return
         if live is not None and now - live.seen_at >= plan.touch_s:
             house.touch(plan)
@@ -132,8 +137,8 @@ class Door(asyncio.Protocol):
         else:
             self._read(data)
 
-    def _read(self, data: bytes) -> None:
-        """A head, or part of one, behind whatever part was held."""
+    def _read(self, data: bytes, ready: Ready | None = None) -> None:
+        """A head, or part of one, behind whatever part was held. ``ready`` is what was found for exactly ``data``."""
         known = len(self.held)
         data = self.held + data if known else data
         start = max(known - 3, 0)
@@ -146,9 +151,9 @@ class Door(asyncio.Protocol):
         if len(self.held) > MAX_HELD_BYTES:
             self.regulate()
         house = self.house
-        ready = house.find_ready(block)
-        if ready is not None and ready[0].edge is self.edge and ready[0].good_at(house.now()):
-            self._begin(house.next_id(), block).go_again(house.revive(ready, block))
+        ready = ready or house.look_up(block, self.edge)
+        if ready is not None and ready[0].good_at(house.now()):
+            self._begin(house.next_id(), block).go_again(ready)
             return
         if house.asked is not None and house.asked.take(self, block):
             return
@@ -188,6 +193,13 @@ class Door(asyncio.Protocol):
             self._read(data)
 
     # -- what the exchange asks for ---------------------------------------------------------------------------------
+
+    def take_small_body(self, length: int | None) -> bytes:
+        """The whole body, where its length is known, it has come already and is short enough to be passed on at once; else b""."""
+        if length is None or length > SMALL_BODY_BYTES or length > len(self.held):
+            return b""
+        body, self.held = self.held[:length], self.held[length:]
+        return body
 
     def begin_body(self) -> bytes:
         """From now on the browser's bytes go to the exchange; returns those that came already, or as many as are taken at once."""

@@ -18,7 +18,7 @@ from bff.proxy.call import BODY, DONE, HEAD, WAIT, Call
 from bff.proxy.challenge import Meaning, read_meaning, step_up_refusal
 from bff.proxy.framing import LAST_CHUNK, ChunkedReader, FramingError, chunk
 from bff.proxy.headers import response_head, switching_head
-from bff.proxy.memo import Plan
+from bff.proxy.memo import Ready
 from bff.proxy.refusals import BAD_ANSWER, BODY_MALFORMED, BODY_TOO_LARGE, NO_ANSWER, ROUTE_BUSY, SESSION_BUSY
 from bff.proxy.renewal import renew
 from bff.proxy.replies import Reply
@@ -62,11 +62,11 @@ class Exchange(Call):
             house.remember(self.block, self.plan)
             self._go()
 
-    def go_again(self, plan: Plan) -> None:
+    def go_again(self, ready: Ready) -> None:
         """A head judged before, and still good, on its way to a body or to a connection that is not at hand."""
-        self.plan = plan
-        self.facts = plan.seen
-        self.door.house.touch(plan)
+        self.plan, before, after, self.seen = ready
+        self.parts = before, after
+        self.door.house.touch(self.plan)
         self._go()
 
     def _go(self) -> None:
@@ -82,7 +82,7 @@ class Exchange(Call):
         self.seated = True
         lane.active += 1
         seat.active += 1
-        connection = None if self.facts.websocket else plan.origin.take(replayable=plan.replayable)
+        connection = None if plan.websocket_key else plan.origin.take(replayable=plan.replayable)
         if connection is None:
             self._spawn(self._connect())
         else:
@@ -99,12 +99,19 @@ class Exchange(Call):
         connection.occupant = self
         self.stage = HEAD
         self.moved_at = door.house.monotonic()
-        head = plan.head[0] + self.request_id + plan.head[1] if plan.head[1] else plan.head[0]
-        facts = self.facts
-        if facts.body_length != 0 and self.upload is None:
-            self.upload = Upload(facts, limit=plan.route.limits.body_bytes)
+        before, after = self.parts or plan.head
+        head = before + self.request_id + after if after else before
+        if not plan.bodiless and self.upload is None:
+            length = (self.seen or self.facts).body_length
+            body = door.take_small_body(length)
+            if body:
+                self.received = len(body)
+                self.body_sent = True
+                connection.write(head + body)
+                return
+            self.upload = Upload(length, limit=plan.route.limits.body_bytes)
             held = door.begin_body()
-            if facts.expect_continue and not held:
+            if plan.expects and not held:
                 door.write(CONTINUE)
             if held:
                 self.on_browser(held, prefix=head)
@@ -273,13 +280,17 @@ class Exchange(Call):
         if self.connection is None:
             self.cut()  # it closed meanwhile, with the rest of its answer
 
+    def _plan_anew(self, admitted: Admitted) -> None:
+        self.plan = self.door.house.plan(admitted, self.door.edge)
+        self.parts = None
+
     async def replay(self, admitted: Admitted) -> None:
         """Once more with another credential, on another connection."""
         house = self.door.house
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.origin.discard(connection)
-        self.plan = house.plan(admitted, self.door.edge)
+        self._plan_anew(admitted)
         origin = self.plan.origin
         self.start(origin.take(replayable=True) or await origin.connect(admitted.route.limits.connect_s))
 
@@ -307,7 +318,7 @@ class Exchange(Call):
             done = self.reader.done
             self.pooled = self.pooled and not self.reader.rest
         self.sent += len(payload)
-        wire = payload if self.facts.http_10 else chunk(payload) + (LAST_CHUNK if done else b"")
+        wire = payload if self.plan.http_10 else chunk(payload) + (LAST_CHUNK if done else b"")
         if head or wire:
             self.door.write(head + wire)
         if done:
@@ -329,7 +340,7 @@ class Exchange(Call):
 
     def _keeps(self) -> bool:
         may = self.plan.keep_alive and not self.closing and self.door.house.keeps_alive
-        return may and self.upload is None and not self.facts.websocket
+        return may and self.upload is None and not self.plan.websocket_key
 
     def on_upstream_end(self, clean: bool) -> None:
         """The upstream connection is gone."""
@@ -341,13 +352,13 @@ class Exchange(Call):
                 # It rested too long and died, or the agent was restarted: nothing was answered, once more on a fresh one (BODY-6).
                 self.retried = True
                 self.stage = WAIT
-                self.plan = self.door.house.plan(self.whole(), self.door.edge)
+                self._plan_anew(self.whole())
                 self._spawn(self._connect())
             else:
                 self.refuse(NO_ANSWER)
         elif self.stage == BODY:
             if clean and self.remaining is None and self.reader is None:
-                if not self.facts.http_10:
+                if not self.plan.http_10:
                     self.door.write(LAST_CHUNK)
                 self._finish(keep_alive=self._keeps())
             else:

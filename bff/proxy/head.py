@@ -54,6 +54,7 @@ from bff.proxy.lines import (
     VIA,
     WS_KEY,
     WS_VERSION,
+    Cookies,
     LineMemo,
     LineReader,
 )
@@ -93,11 +94,12 @@ def _too_large(buffer: bytes) -> Refusal:
 class HeadReader:
     """Reads request heads. Owner: one door. Holds the line memos and llhttp's parser; not for several threads.
 
-    ``csrf_header`` is the configured name of the CSRF header. Generated request ids are unique, not secret.
+    ``csrf_header`` is the configured name of the CSRF header, ``own_cookies`` the common start of our cookies' names, lower-case.
+    Generated request ids are unique, not secret.
     """
 
-    def __init__(self, *, csrf_header: str = "x-csrf", entries: int = 1024) -> None:
-        self.lines = LineMemo(LineReader(csrf_header=csrf_header.lower().encode()), entries=entries)
+    def __init__(self, *, csrf_header: str = "x-csrf", own_cookies: str = "", entries: int = 1024) -> None:
+        self.lines = LineMemo(LineReader(csrf_header=csrf_header.lower().encode(), own_cookies=own_cookies), entries=entries)
         self.starts = LineMemo(read_start, entries=entries)
         self._llhttp = SecondJudge()
         self._id_prefix = secrets.token_hex(4) + "-"
@@ -119,13 +121,14 @@ class HeadReader:
         if isinstance(start, Refusal):
             return start
         del lines[0]
-        find, known = self.lines.find, self.lines.young.get
+        meet, known = self.lines.meet, self.lines.young.get
         headers, passing = [], []
         places: list[Any] = [None] * PLACES
+        cookies: Cookies = ()
         for line in lines:
             entry = known(line)
             if entry is None:
-                found = find(line)
+                found = meet(line)
                 if isinstance(found, Refusal):
                     return found
                 entry = found
@@ -134,13 +137,15 @@ class HeadReader:
             if passes is not None:
                 passing.append(passes)
             if place:
-                if places[place] is None:
+                if place == COOKIE:
+                    cookies += meaning.pairs
+                elif places[place] is None:
                     places[place] = meaning
                 elif place < FIRST_LIST:
                     return _DUPLICATE
                 else:
-                    places[place] += meaning if place in (COOKIE, CONNECTION) else "," + meaning
-        facts = self._conclude(start, headers, passing, places, edge)
+                    places[place] += meaning if place == CONNECTION else "," + meaning
+        facts = self._conclude(start, headers, passing, places, cookies, edge)
         if isinstance(facts, Facts) and not self._llhttp.agrees(block, facts):
             return malformed("The request is not strict HTTP/1.1.")
         return facts
@@ -149,7 +154,13 @@ class HeadReader:
         """llhttp's word that ``block`` is one whole request without a body, on a connection that stays."""
         return self._llhttp.ends(block)
 
-    def _conclude(self, start: Start, headers: Any, passing: Any, places: list[Any], edge: Edge) -> Facts | Refusal:
+    def begins(self, block: bytes) -> bool:
+        """llhttp's word that ``block`` is one whole head, of a request whose body is still to come."""
+        return self._llhttp.begins(block)
+
+    def _conclude(
+        self, start: Start, headers: Any, passing: Any, places: list[Any], cookies: Cookies, edge: Edge
+    ) -> Facts | Refusal:
         method, path, query, http_10, encoded_slash = start
         connection = places[CONNECTION] or ()
         websocket = False
@@ -182,7 +193,7 @@ class HeadReader:
             query=query,
             host=host,
             headers=tuple(headers),
-            cookies=places[COOKIE] or (),
+            cookies=cookies,
             http_10=http_10,
             keep_alive=b"keep-alive" in connection if http_10 else b"close" not in connection,
             body_length=None if chunked else places[CONTENT_LENGTH] or 0,
@@ -302,6 +313,17 @@ class SecondJudge:
             return False
         self._parser = parser
         return True
+
+    def begins(self, block: bytes) -> bool:
+        """True if llhttp takes the block for a head and waits for a body."""
+        parser = self._parser or httptools.HttpRequestParser(self)
+        self._parser = None
+        self._ends = 0
+        try:
+            parser.feed_data(block)
+        except (httptools.HttpParserUpgrade, httptools.HttpParserError):
+            return False
+        return self._ends == 0
 
 
 def read_facts(block: bytes, *, edge: Edge) -> Facts | Refusal:

@@ -17,7 +17,7 @@ from bff.policy.facts import Facts, Header
 from bff.policy.handoff import HANDOFF_HEADER
 from bff.policy.routes import Admission, Route
 from bff.policy.verdict import Admitted
-from bff.proxy.lines import HOP_BY_HOP, may_pass, read_names
+from bff.proxy.lines import HOP_BY_HOP, Cookies, may_pass, read_names
 from bff.proxy.location import map_location
 from bff.proxy.response import ResponseHead
 
@@ -85,8 +85,9 @@ def outbound_head(admitted: Admitted, *, rules: HeaderRules, websocket_key: byte
     passing = _passing(facts)
     if passing:
         parts.append(b"\r\n".join(passing) + b"\r\n")
-    if admitted.route.forward_cookies and facts.cookies:
-        parts.append(_cookie_line(foreign_cookies(facts, admitted.route, rules)))
+    cookies = outbound_cookies(facts.cookies, admitted.route, rules)
+    if cookies:
+        parts.append(cookies + b"\r\n")
     parts.append(rules.common_out)
     parts.append(f"X-Forwarded-For: {facts.client_ip or 'unknown'}\r\nX-Request-Id: {facts.request_id}\r\n".encode("ascii"))
     if admitted.credential is not None:
@@ -124,18 +125,20 @@ def _fewer_forwards(facts: Facts) -> Iterable[bytes]:
             yield b"Max-Forwards: %d" % max(int(value[:9]) - 1, 0)
 
 
-def foreign_cookies(facts: Facts, route: Route, rules: HeaderRules) -> list[str]:
+def outbound_cookies(cookies: Cookies, route: Route, rules: HeaderRules) -> bytes:
+    """The Cookie line that an API of this route sees, without its CRLF; b"" for none."""
+    seen = foreign_cookies(cookies, route, rules) if route.forward_cookies and cookies else None
+    return b"Cookie: " + "; ".join(seen).encode("latin-1") if seen else b""
+
+
+def foreign_cookies(cookies: Cookies, route: Route, rules: HeaderRules) -> list[str]:
     """Cookies the route asked for, never ours in any spelling, never nameless ones that a server may read as ours (S6, H15)."""
     allowed = route.forward_cookies
     return [
         f"{name}={value}"
-        for name, value in facts.cookies
+        for name, value in cookies
         if name and ("*" in allowed or name in allowed) and not name.lower().startswith(rules.own_prefix)
     ]
-
-
-def _cookie_line(cookies: list[str]) -> bytes:
-    return b"Cookie: " + "; ".join(cookies).encode("latin-1") + b"\r\n" if cookies else b""
 
 
 def _request_framing(facts: Facts) -> bytes:

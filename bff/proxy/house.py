@@ -128,10 +128,11 @@ class DoorHouse:
         self.now = clock.now
         self.monotonic = clock.monotonic
         self.coarse = clock.monotonic()
-        self.reader = HeadReader(csrf_header=csrf_header)
+        self.reader = HeadReader(csrf_header=csrf_header, own_cookies=rules.own_prefix)
         self.memo = HeadMemo(entries=options.memo_entries, total_bytes=options.memo_bytes)
         self.patterns = Patterns(
             reader=self.reader,
+            rules=rules,
             memo=self.memo,
             match=gatekeeper.match,
             entries=options.memo_entries,
@@ -254,19 +255,19 @@ class DoorHouse:
         """Keep a plan for the same bytes to come, if using it again is safe: an API's, with a body of known length or none."""
         admitted = plan.admitted
         if self.keeps_alive and plan.replies is not None and plan.head[1] and admitted is not None and not admitted.facts.chunked:
-            if plan.bodiless and self.patterns.learn(block, plan, admitted):
+            if self.patterns.learn(block, plan, admitted):
                 self.memo.drop(block)  # what went by an older pattern; it comes again by the new one, and then it gets a place
                 self.memo.came_before(block)
             elif self.memo.has_room or self.memo.came_before(block):
                 self.memo.keep(block, (plan, *plan.head, admitted.facts))
 
-    def revive(self, ready: Ready, block: bytes) -> Plan:
-        """The plan of a head judged before, with its facts: those of the same bytes are read again where nobody kept them."""
-        plan, before, after, _ = ready
-        return self.settle(plan, block, head=(before, after)) if isinstance(plan, Pattern) else plan
+    def look_up(self, block: bytes, edge: Edge) -> Ready | None:
+        """What to send for a head that was judged before, or that is like one that was. The caller asks whether that is still good."""
+        ready = self.memo.find(block)
+        return ready if ready is not None and ready[0].edge is edge else self.patterns.find(block, edge)
 
-    def settle(self, pattern: Pattern, block: bytes, *, head: tuple[bytes, bytes] = (b"", b"")) -> Plan:
-        """The plan of one request that ``pattern`` let through, as the full way would have made it; without ``head`` it is sent already.
+    def settle(self, pattern: Pattern, block: bytes) -> Plan:
+        """The plan of one request that ``pattern`` let through, as the full way would have made it, but for the head: that is sent.
 
         RuntimeError if it would not have passed there, which can't be: the same lines were read and found the same.
         """
@@ -274,7 +275,7 @@ class DoorHouse:
         target = facts if isinstance(facts, Refusal) else aim(pattern.route, pattern.judged, facts)
         if isinstance(facts, Refusal) or isinstance(target, Refusal):
             raise RuntimeError("a pattern let through what is refused in full")
-        plan = Plan(pattern.verdict_on(facts, target), pattern.edge, pattern.origin, head, pattern.lane, pattern.seat)
+        plan = Plan(pattern.verdict_on(facts, target), pattern.edge, pattern.origin, (b"", b""), pattern.lane, pattern.seat)
         plan.replies = pattern.replies
         return plan
 
@@ -346,7 +347,7 @@ class DoorHouse:
     def _drop_stale(self) -> None:
         """Patterns first: what goes by one ends with it."""
         wall = self.now()
-        self.patterns.kept.sweep(lambda pattern: pattern.stale_at(wall, self._believes))
+        self.patterns.drop_stale(wall, self._believes)
         self.memo.drop_stale(wall, self._believes)
 
     def _tidy_seats(self) -> None:

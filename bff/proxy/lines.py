@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from bff.base.met import Met
 from bff.policy.facts import Header
+from bff.policy.routes import Route
 from bff.policy.verdict import Refusal
 from bff.proxy.path import malformed
 
@@ -95,11 +96,13 @@ _VALUE_BYTES = bytes(byte for byte in range(256) if byte == 9 or (byte >= 32 and
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FOLDED = bytes.maketrans(b"!#$%&'*+.^_`|~", b"-" * 14)
 _DIGITS = re.compile(rb"[0-9]{1,18}")
-_TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+TRACEPARENT_VALUE = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _HOST = re.compile(rb"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
+Cookies = tuple[tuple[str, str], ...]
+
 Line = tuple[Header, int, Any, bytes | None]
-"""Field as received, its place, its value read for that place (str, int, pairs, names), the line if an API may see it."""
+"""Field as received, its place, its value read for that place (str, int, Jar, names), the line if an API may see it."""
 
 Name = tuple[int, Callable[[bytes], Any], bool]
 """What one field name stands for: its place, how its value is read, whether an API may see it."""
@@ -126,10 +129,11 @@ class LineMemo(Generic[T]):
         self.old: dict[bytes, T] = {}
 
     def find(self, line: bytes) -> T | Refusal:
-        """What ``line`` means. The caller may look into ``young`` first to save the call."""
-        known = self.young.get(line)
-        if known is not None:
-            return known
+        """What ``line`` means."""
+        return self.young.get(line) or self.meet(line)
+
+    def meet(self, line: bytes) -> T | Refusal:
+        """What a line means that is not in ``young``: for callers that save the call where it is."""
         fresh: T | Refusal | None = self.old.get(line)
         if fresh is None:
             fresh = self._read(line)
@@ -153,11 +157,26 @@ def may_pass(name: bytes) -> bool:
     return name not in NEVER_PASS and not name.startswith(NEVER_PASS_PREFIXES)
 
 
-class LineReader:
-    """Reads one header line. ``csrf_header`` is the configured name of the CSRF header, lower-case."""
+class Jar:
+    """The cookies of one line. ``pairs`` are all of them, ``ours`` those whose names begin as ours do, in any spelling: no judgement
+    looks at others. ``sent`` is what an API of ``route`` may see of it, as last asked for (bff.proxy.patterns)."""
 
-    def __init__(self, *, csrf_header: bytes = b"x-csrf") -> None:
+    __slots__ = ("ours", "pairs", "route", "sent")
+
+    def __init__(self, pairs: Cookies, own_prefix: str) -> None:
+        self.pairs = pairs
+        self.ours = tuple([pair for pair in pairs if pair[0].lower().startswith(own_prefix)])
+        self.route: Route | None = None
+        self.sent = b""
+
+
+class LineReader:
+    """Reads one header line. ``csrf_header`` is the configured name of the CSRF header, ``own_cookies`` the common start of our
+    cookies' names, both lower-case; "" takes every cookie for ours."""
+
+    def __init__(self, *, csrf_header: bytes = b"x-csrf", own_cookies: str = "") -> None:
         self._csrf_header = csrf_header
+        self._own_cookies = own_cookies
         self._names: dict[bytes, Name] = {}
 
     def __call__(self, line: bytes) -> Line | Refusal:
@@ -180,12 +199,16 @@ class LineReader:
         """What a field of this name means, kept for the next of its lines (measured: 0.7 us a line instead of 2.2)."""
         lower = name.lower()
         place = CSRF if lower == self._csrf_header else _PLACE_OF.get(lower, PLAIN)
-        known = (place, _READ_MEANING.get(place, _read_text), place != CSRF and may_pass(lower))
+        read = self._read_jar if place == COOKIE else _READ_MEANING.get(place, _read_text)
+        known = (place, read, place != CSRF and may_pass(lower))
         if len(name) <= MAX_KEPT_NAME:
             if len(self._names) >= MAX_NAMES:
                 self._names.clear()
             self._names[name] = known
         return known
+
+    def _read_jar(self, value: bytes) -> Jar:
+        return Jar(read_cookies(value), self._own_cookies)
 
 
 def _explain(line: bytes) -> Refusal:
@@ -205,7 +228,7 @@ def read_names(value: bytes) -> tuple[bytes, ...] | Refusal:
     return names
 
 
-def read_cookies(value: bytes) -> tuple[tuple[str, str], ...]:
+def read_cookies(value: bytes) -> Cookies:
     """Cookie: every pair in order. A pair without "=" or with nothing before it has the name "" (S6), so it is never ours."""
     pairs = []
     for part in value.decode("latin-1").split(";"):
@@ -241,7 +264,7 @@ def _read_text(value: bytes) -> str:
 
 def _read_trace(value: bytes) -> str:
     """traceparent, or "" for one that breaks Trace Context §3.2: it is dropped, not refused."""
-    return value.decode() if _TRACEPARENT.fullmatch(value) else ""
+    return value.decode() if TRACEPARENT_VALUE.fullmatch(value) else ""
 
 
 _READ_MEANING: Final[dict[int, Callable[[bytes], Any]]] = {
@@ -249,6 +272,5 @@ _READ_MEANING: Final[dict[int, Callable[[bytes], Any]]] = {
     CONTENT_LENGTH: _read_length,
     TRANSFER_ENCODING: _read_coding,
     CONNECTION: read_names,
-    COOKIE: read_cookies,
     TRACEPARENT: _read_trace,
 }

@@ -86,8 +86,10 @@ class Plan:
         "admitted",
         "bodiless",
         "edge",
+        "expects",
         "gone",
         "head",
+        "http_10",
         "judged",
         "keep_alive",
         "lane",
@@ -128,6 +130,8 @@ class Plan:
         self.proxied = admitted.target is not None
         self.keep_alive = facts.keep_alive and not facts.http_10
         self.bodiless = facts.body_length == 0
+        self.expects = facts.expect_continue
+        self.http_10 = facts.http_10
         self.replayable = self.bodiless and facts.method in IDEMPOTENT and not facts.websocket
 
     def good_at(self, now: float) -> bool:

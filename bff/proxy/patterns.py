@@ -23,12 +23,18 @@ from bff.policy.routes import Route
 from bff.policy.verdict import Admitted, Refusal, Target, build_admitted
 from bff.proxy.edge import Edge
 from bff.proxy.head import MAX_LINES, HeadReader
+from bff.proxy.headers import HeaderRules, outbound_cookies
 from bff.proxy.lane import Glimpse
-from bff.proxy.lines import REQUEST_ID, TRACEPARENT
+from bff.proxy.lines import CONTENT_LENGTH, COOKIE, REQUEST_ID, TRACEPARENT, Cookies, Jar
 from bff.proxy.memo import MAX_KEPT_HEAD_BYTES, HeadMemo, Kept, Plan, credential_in, share
 from bff.proxy.path import read_start
+from bff.proxy.sections import Sections, cut_trace
+from bff.session.model import Live
 
-Key = tuple[str | bytes, ...]
+Key = tuple[str | bytes | Cookies, ...]
+
+UPLOAD: Final = b"a body"
+"""In a key, for the Content-Length of a body: a line always has a colon."""
 
 MAX_ROADS = 512
 MAX_ROAD_BYTES = 1024
@@ -49,14 +55,15 @@ class Pattern(Plan):
     a request id and ``end``. ``weight`` in bytes.
     """
 
-    __slots__ = ("client_ip", "credential", "end", "host", "needs_no_slash", "start", "tail", "weight")
+    __slots__ = ("client_ip", "credential", "end", "host", "needs_no_slash", "shares_end", "start", "tail", "weight")
 
-    def __init__(self, plan: Plan, admitted: Admitted, start: bytes, host: bytes, tail: bytes) -> None:
+    def __init__(self, plan: Plan, admitted: Admitted, start: bytes, host: bytes, tail: bytes, end: bytes) -> None:
         super().__init__(admitted, plan.edge, plan.origin, (b"", b""), plan.lane, plan.seat)
         self.admitted = None
         self.replies = plan.replies
         self.seen = NOBODY
-        self.credential, self.end = share(admitted, plan.head[1])
+        self.credential, self.end = share(admitted, end)
+        self.shares_end = self.end is not end
         self.start = start
         self.host = host
         self.tail = tail
@@ -121,104 +128,179 @@ class Shared:
 class Patterns:
     """Owner: the door house. Bounds: entries and bytes of patterns (``Kept``); request lines, emptied when full."""
 
-    def __init__(self, *, reader: HeadReader, memo: HeadMemo, match: Callable[[str], Route | None], entries: int, total_bytes: int) -> None:
+    def __init__(
+        self,
+        *,
+        reader: HeadReader,
+        rules: HeaderRules,
+        memo: HeadMemo,
+        match: Callable[[str], Route | None],
+        entries: int,
+        total_bytes: int,
+    ) -> None:
         self._reader = reader
+        self._rules = rules
         self._memo = memo
         self._match = match
         self.kept: Kept[Key, Pattern] = Kept(entries=entries, total_bytes=total_bytes, weigh=_weigh, let_go=_let_go)
         self._roads: dict[bytes, Road] = {}
         self._shared = Shared()
+        self.sections = Sections()
 
     def forget(self) -> None:
         self.kept.forget()
         self._roads.clear()
         self._shared.forget()
+        self.sections.forget()
+
+    def drop_stale(self, now: float, believes: Callable[[Live], bool]) -> int:
+        """Drop the patterns that ended, and what goes by them; how many patterns."""
+        over = self.kept.sweep(lambda pattern: pattern.stale_at(now, believes))
+        self.sections.sweep(lambda section: section.pattern.gone)
+        return over
 
     def find(self, block: bytes, edge: Edge) -> Alike | None:
         """The way of a head that differs from a judged one only where the judgement doesn't look. None: read it in full."""
-        scanned = self._scan(block, edge)
+        if len(block) > MAX_KEPT_HEAD_BYTES:
+            return None
+        at = block.find(b"\r\n")
+        line = block[:at]
+        road = self._roads.get(line) or self._find_road(line)
+        if road is None:
+            return None
+        fields, trace = cut_trace(block[at:])
+        section = self.sections.find((road.kind, fields))
+        if section is None or section.traced is (trace is None):
+            return self._find_by_lines(block, edge, road, fields)
+        pattern = section.pattern
+        if pattern.edge is not edge or not self._fits(pattern, road, section.body_length, block):
+            return None
+        before = pattern.start + road.rest + section.before
+        if trace is not None:
+            before += trace + section.between
+        seen = Glimpse(road.method, road.path, pattern.client_ip, None if trace is None else trace.decode(), section.body_length)
+        return self._found(block, (pattern, before, section.end, seen))
+
+    def _find_by_lines(self, block: bytes, edge: Edge, road: Road, fields: bytes) -> Alike | None:
+        scanned = self._scan(block, edge, road)
         if scanned is None:
             return None
-        road, key, lines, trace = scanned
+        key, lines, trace, jar, length = scanned
         pattern = self.kept.find(key)
-        if pattern is None or pattern.edge is not edge or pattern.route is not road.route:
-            return None
-        if (pattern.needs_no_slash and road.rest[:1] == b"/") or not self._reader.ends(block):
+        if pattern is None or pattern.edge is not edge or not self._fits(pattern, road, length, block):
             return None
         lines[0] = pattern.start + road.rest
         lines[1] = pattern.host
+        if jar is not None and (sent := self._sent(jar, road.route)):
+            lines.append(sent)
         lines.append(pattern.tail)
-        alike = pattern, b"\r\n".join(lines), pattern.end, Glimpse(road.method, road.path, pattern.client_ip, trace)
-        if self._memo.came_before(block):
+        end = b"%bContent-Length: %d\r\n\r\n" % (pattern.end[:-2], length) if length else pattern.end
+        alike = pattern, b"\r\n".join(lines), end, Glimpse(road.method, road.path, pattern.client_ip, trace, length)
+        self.sections.meet((road.kind, fields), alike, len(lines[0]))
+        return self._found(block, alike)
+
+    def _fits(self, pattern: Pattern, road: Road, length: int, block: bytes) -> bool:
+        """What remains to be asked of a head whose lines are like the pattern's."""
+        if pattern.route is not road.route or (pattern.needs_no_slash and road.rest[:1] == b"/"):
+            return False
+        if length:
+            return length <= road.route.limits.body_bytes and self._reader.begins(block)
+        return self._reader.ends(block)
+
+    def _found(self, block: bytes, alike: Alike) -> Alike:
+        """Traced requests are not worth remembering: no two are the same."""
+        if alike[3].traceparent is None and self._memo.came_before(block):
             self._memo.keep(block, alike)
         return alike
 
     def learn(self, block: bytes, plan: Plan, admitted: Admitted) -> bool:
-        """Keep what is general in an admitted request without a body. The caller vouches that it may be kept at all. False: nothing
-        is, and the whole plan may be worth keeping."""
+        """Keep what is general in an admitted request. The caller vouches that it may be kept at all. False: nothing is, and the whole
+        plan may be worth keeping."""
         facts, target = admitted.facts, admitted.target
-        scanned = self._scan(block, plan.edge)
-        if scanned is None or target is None or facts.connection:
+        line = block[: block.find(b"\r\n")]
+        road = self._roads.get(line) or self._find_road(line)
+        scanned = self._scan(block, plan.edge, road) if road is not None else None
+        if scanned is None or road is None or target is None or facts.connection or facts.expect_continue:
             return False
-        road, key, lines, _ = scanned
+        key, lines, _, jar, length = scanned
         start = f"{facts.method} {target.upstream.base_path}".encode("ascii")
         host = f"Host: {target.upstream.authority}".encode("ascii")
         lines[:2] = start + road.rest, host
+        if jar is not None and (sent := self._sent(jar, road.route)):
+            lines.append(sent)
         own = b"\r\n".join(lines) + b"\r\n"
-        head = plan.head[0]
-        if road.route is not admitted.route or not head.startswith(own):
+        head, end = plan.head
+        framing = b"Content-Length: %d\r\n\r\n" % length if length else b"\r\n"
+        if road.route is not admitted.route or not head.startswith(own) or not end.endswith(framing):
             return False
         if self.kept.admits(key):
-            self._keep(key, plan, admitted, start, host, head[len(own) :])
+            self._keep(key, Pattern(plan, admitted, start, host, head[len(own) :], end[: -len(framing)] + b"\r\n" if length else end))
         return True
 
-    def _keep(self, key: Key, plan: Plan, admitted: Admitted, start: bytes, host: bytes, tail: bytes) -> None:
+    def _sent(self, jar: Jar, route: Route) -> bytes:
+        """The Cookie line that an API sees of these cookies, worked out once for a line that comes again."""
+        if jar.route is not route:
+            jar.route, jar.sent = route, outbound_cookies(jar.pairs, route, self._rules)
+        return jar.sent
+
+    def _keep(self, key: Key, pattern: Pattern) -> None:
         shared = self._shared
         shared.fresh = 0
         one = shared.one
-        lines = tuple(part if isinstance(part, str) or part[:7].lower() == b"cookie:" else one(part) for part in key)
-        own = sum(len(part) for part in lines if not isinstance(part, str) and part[:7].lower() == b"cookie:")
-        pattern = Pattern(plan, admitted, one(start), one(host), one(tail))
-        if pattern.end is plan.head[1]:
+        lines = tuple([one(part) if isinstance(part, bytes) else part for part in key])
+        own = sum(len(name) + len(value) for part in lines if isinstance(part, tuple) for name, value in part)
+        pattern.start, pattern.host, pattern.tail = one(pattern.start), one(pattern.host), one(pattern.tail)
+        if not pattern.shares_end:
             pattern.end = one(pattern.end)
         pattern.weight = PATTERN_WEIGHT + own + shared.fresh
         self.kept.put(lines, pattern)
 
-    def _scan(self, block: bytes, edge: Edge) -> tuple[Road, Key, list[bytes], str | None] | None:
-        """One walk over the lines: (road, key, [two free places, passing lines ...], trace). None for anything unusual,
-        and for everything that the full way refuses while reading."""
+    def _scan(self, block: bytes, edge: Edge, road: Road) -> tuple[Key, list[bytes], str | None, Jar | None, int] | None:
+        """One walk over the lines: (key, [two free places, passing lines ...], trace, cookies, length of the body). None for
+        anything unusual, and for everything that the full way refuses while reading."""
         if len(block) > MAX_KEPT_HEAD_BYTES or not block.endswith(b"\r\n\r\n"):
             return None
         lines = block[:-4].split(b"\r\n")
-        road = self._roads.get(lines[0]) or self._find_road(lines[0])
-        if road is None or len(lines) > MAX_LINES + 1:
+        if len(lines) > MAX_LINES + 1:
             return None
         del lines[0]
-        judged: list[str | bytes] = [road.kind]
+        judged: list[str | bytes | Cookies] = [road.kind]
         passing = [b"", b""]
         trace: str | None = None
+        jar: Jar | None = None
+        length = -1
         named = edge.peer_trusted
         memo = self._reader.lines
         known = memo.young.get
         for line, entry in zip(lines, map(known, lines), strict=True):
             if entry is None:
-                found = memo.find(line)
+                found = memo.meet(line)
                 if isinstance(found, Refusal):
                     return None
                 entry = found
             _, place, meaning, passes = entry
             if place:
-                if place == TRACEPARENT:
+                if place == COOKIE:
+                    if jar is not None:
+                        return None
+                    jar = meaning
+                    judged.append(meaning.ours)
+                elif place == TRACEPARENT:
                     if trace is not None or not meaning:
                         return None
                     trace = meaning
+                elif place == CONTENT_LENGTH:
+                    if length >= 0:
+                        return None
+                    length = meaning
+                    judged.append(UPLOAD if length else line)
                 elif place == REQUEST_ID and not named:
                     named = True  # ours goes out instead; a second one is refused, so it must count as judged
                 else:
                     judged.append(line)
             if passes is not None:
                 passing.append(passes)
-        return road, tuple(judged), passing, trace
+        return tuple(judged), passing, trace, jar, max(length, 0)
 
     def _find_road(self, line: bytes) -> Road | None:
         start = read_start(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bff.policy.facts import Facts
 from bff.proxy.framing import LAST_CHUNK, ChunkedReader, chunk
 
 
@@ -11,7 +10,7 @@ class BodyTooLarge(Exception):
 
 
 class Upload:
-    """Takes what the browser sends and returns what the upstream gets, in pieces of any size.
+    """Takes what the browser sends and returns what the upstream gets, in pieces of any size. ``length`` is None where it is chunked.
 
     ``done`` once the body is complete; ``rest`` then holds the bytes after it, which belong to the next request.
     ``received`` counts payload bytes. FramingError and BodyTooLarge end the connection.
@@ -19,9 +18,9 @@ class Upload:
 
     __slots__ = ("_left", "_limit", "_reader", "done", "received", "rest")
 
-    def __init__(self, facts: Facts, *, limit: int) -> None:
-        self._left = facts.body_length or 0
-        self._reader = ChunkedReader() if facts.chunked else None
+    def __init__(self, length: int | None, *, limit: int) -> None:
+        self._left = length or 0
+        self._reader = ChunkedReader() if length is None else None
         self._limit = limit
         self.received = 0
         self.done = False

@@ -73,6 +73,9 @@ def _check_server(settings: Settings) -> Iterator[Finding]:
         )
     if server.stuck_timeout < LEAST_STUCK_S:
         yield Finding(("server", "stuck_timeout"), "would kill processes that are merely busy", f'use at least "{LEAST_STUCK_S:.0f}s"')
+    for index, name in enumerate(server.manage_hosts):
+        if not _is_authority(name) or ":" in name:
+            yield Finding(("server", "manage_hosts", index), "is not a host name", "write the name alone, without scheme and port")
     for index, host in enumerate(server.hosts):
         if not _is_authority(host):
             yield Finding(("server", "hosts", index), "is not a host or host:port", "write it as the Host header does, lower case")

@@ -40,6 +40,9 @@ class Server(Section):
     """What the browser's address bar shows, such as `https://app.example.com`; redirect URI, cookie and Origin check follow it."""
     manage_listen: ListenText = written("127.0.0.1:9464")
     """The management listener: `/healthz`, `/readyz`, `/metrics` and session administration. Never the public address."""
+    manage_hosts: tuple[Text, ...] = ()
+    """Names, without port, by which others ask there, such as `bff.internal`. Addresses and `localhost` are always answered, other names
+    never: a web page could have its own name point here (DNS rebinding)."""
     prefix: Text = "/bff"
     """Path under which our own endpoints live (`/bff/login`, `/bff/user`, ...)."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1

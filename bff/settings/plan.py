@@ -53,6 +53,7 @@ def _build_server(settings: Settings) -> ServerPlan:
     return ServerPlan(
         listen=str(server.listen),
         manage_listen=str(server.manage_listen),
+        manage_hosts=_manage_hosts(settings),
         public_origin=server.public_origin,
         prefix=server.prefix,
         workers=server.workers,
@@ -157,6 +158,13 @@ def _hosts(settings: Settings) -> frozenset[str]:
         hosts |= {(origin.hostname or "").lower(), f"{origin.hostname}:{port}".lower()}
     authority = settings.server.listen.authority
     return frozenset(hosts | ({authority} if authority else set()))
+
+
+def _manage_hosts(settings: Settings) -> frozenset[str] | None:
+    listen = settings.server.manage_listen
+    if listen.kind == "unix":
+        return None
+    return frozenset({"localhost", listen.host.lower(), *(host.lower() for host in settings.server.manage_hosts)} - {""})
 
 
 def main() -> int:

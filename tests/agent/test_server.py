@@ -217,6 +217,12 @@ async def test_stop_finishes_what_runs_and_takes_nobody_new(stage: Stage) -> Non
         await asyncio.open_unix_connection(stage.path)
 
 
+async def test_a_successor_finds_the_place_where_callers_look(stage: Stage) -> None:
+    """Its socket is the supervisor's too, and stays: the path must not go with a server that stops."""
+    await stage.server.stop(0.1)
+    assert Path(stage.path).exists()
+
+
 async def test_stop_waits_no_longer_than_told(stage: Stage) -> None:
     reader, writer = await stage.wire()
     writer.write(head("GET", "waits"))

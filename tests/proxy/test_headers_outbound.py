@@ -160,7 +160,7 @@ def test_the_agent_sees_the_host_and_the_note_but_neither_cookies_nor_identity()
         head(b"Cookie: __Host-Http-bff=s", b"Cookie: a=b", b"X-User: admin", b"bff-handoff: forged", b"Accept: */*", b"Content-Length: 4",
              start=b"POST /bff/logout?x=1 HTTP/1.1")
     )  # fmt: skip
-    block = agent_head(admitted(facts, target=None, credential=None), handoff="token")
+    block = agent_head(admitted(facts, target=None, credential=None), handoff=b"token")
     assert block.startswith(b"POST /bff/logout?x=1 HTTP/1.1\r\n")
     assert fields(block) == [
         ("host", "a.test"), ("accept", "*/*"), ("bff-handoff", "token"), ("content-length", "4"),

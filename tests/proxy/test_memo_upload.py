@@ -44,7 +44,7 @@ def ready(number: int, size: int = 100, by: Plan | None = None) -> Ready:
     """As a pattern makes them: a plan without a verdict of its own, an outbound head of ``size`` bytes."""
     made = by or plan()
     made.admitted = None
-    return made, b"x" * size, b"", Glimpse("GET", f"/{number}", "", None)
+    return made, b"x" * size, b"", Glimpse("GET", f"/{number}", "", None, 0)
 
 
 def test_the_head_memo_is_bounded_in_entries_and_in_bytes() -> None:
@@ -187,13 +187,9 @@ def test_latency_goes_to_the_right_bucket() -> None:
     assert lane.by_class[5] == 1
 
 
-def facts(length: int | None) -> Facts:
-    return Facts("POST", "/", None, "a", (), body_length=length, chunked=length is None)
-
-
 @given(st.binary(max_size=200), st.integers(0, 200), st.lists(st.integers(1, 50), max_size=20))
 def test_a_counted_body_ends_exactly_where_it_should(data: bytes, length: int, cuts: list[int]) -> None:
-    upload = Upload(facts(length), limit=1000)
+    upload = Upload(length, limit=1000)
     sent, at = b"", 0
     for cut in [*cuts, len(data)]:
         if upload.done or at >= len(data):
@@ -206,13 +202,13 @@ def test_a_counted_body_ends_exactly_where_it_should(data: bytes, length: int, c
 
 
 def test_a_chunked_body_is_bounded_while_it_comes() -> None:
-    upload = Upload(facts(None), limit=5)
+    upload = Upload(None, limit=5)
     assert upload.feed(chunk(b"abc")) == chunk(b"abc")
     with pytest.raises(BodyTooLarge):
         upload.feed(chunk(b"def"))
     with pytest.raises(FramingError):
-        Upload(facts(None), limit=5).feed(b"zz\r\n")
-    upload = Upload(facts(None), limit=5)
+        Upload(None, limit=5).feed(b"zz\r\n")
+    upload = Upload(None, limit=5)
     assert upload.feed(b"0\r\n\r\nGET") == b"0\r\n\r\n"
     assert (upload.done, upload.rest) == (True, b"GET")
 

@@ -193,7 +193,9 @@ async def test_a_small_write_goes_to_the_file_that_the_path_means_now(store: Sql
         file.unlink()
     clock.advance(0.3)
     assert await store.once(b"state", NOW + 60), "the new file does not know it"
-    assert not await SqliteStore(path, clock=clock).once(b"state", NOW + 60), "another process reads what was written"
+    other = SqliteStore(path, clock=clock)
+    assert not await other.once(b"state", NOW + 60), "another process reads what was written"
+    await other.close()
 
 
 @pytest.mark.row("F40", "C6")

@@ -24,6 +24,8 @@ BAD: list[tuple[str, tuple[tuple[Any, ...], ...], str]] = [
     ("server.listen", (("server", "listen", "fd://1"),), "fd://3"),
     ("server.manage_listen", (("server", "manage_listen", "127.0.0.1:8080"),), "own port"),
     ("server.manage_listen", (("server", "listen", "0.0.0.0:9464"),), "own port"),
+    ("server.manage_hosts[0]", (("server", "manage_hosts", ["bff.internal:9464"]),), "without scheme and port"),
+    ("server.manage_hosts[0]", (("server", "manage_hosts", ["*"]),), "without scheme and port"),
     ("server.workers", (("server", "workers", 0),), "from 1"),
     ("server.workers", (("server", "workers", 257),), "up to 256"),
     ("server.stuck_timeout", (("server", "stuck_timeout", "2s"),), "at least"),
