@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from bff.assembly import Worker, build_shared, build_table, build_worker, load_certificate, read_ring
 from bff.base.clock import Clock
 from bff.base.errors import ConfigError
-from bff.base.listening import BACKLOG
+from bff.base.listening import BACKLOG, KEEPS_PATH
 from bff.observe.logs import configure_logs
 from bff.observe.outlet import Outlet
 from bff.plan import PlanBox
@@ -107,7 +107,7 @@ async def _open_door(worker: Worker, sock: socket.socket, threshold: Threshold |
 async def _listen(worker: Worker, sock: socket.socket) -> asyncio.Server:
     loop = asyncio.get_running_loop()
     if sock.family == socket.AF_UNIX:
-        return await loop.create_unix_server(worker.house, sock=sock, backlog=BACKLOG)
+        return await loop.create_unix_server(worker.house, sock=sock, backlog=BACKLOG, **KEEPS_PATH)
     return await loop.create_server(worker.house, sock=sock, backlog=BACKLOG)
 
 
