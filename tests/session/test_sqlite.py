@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,7 +93,8 @@ async def test_whatever_was_acknowledged_before_kill_nine_is_there_afterwards(pa
     assert found_by_index >= done
     assert not found_by_index & gone
     await store.close()
-    assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 @pytest.mark.row("SESS-13")
@@ -280,7 +282,8 @@ async def test_a_copy_put_in_place_of_the_file_brings_no_session_back(
     await store.insert(logged_out)
     await store.insert(kept)
     backup = tmp_path / "backup.db"
-    sqlite3.connect(path).execute(f"VACUUM INTO '{backup}'")
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"VACUUM INTO '{backup}'")
     await store.delete(logged_out.key)
     cursor = (await store.changes(0)).cursor
     for extra in path.parent.glob("sessions.db-*"):
