@@ -1,7 +1,7 @@
 """The management listener's app: health, readiness, metrics, sessions. Never on the public port (OPS-4, K5, K6).
 
-It answers by address and by names it was told of (bff/manage/hosts.py), and honours no cookie. Administration needs the key ring's own token and is closed to browsers altogether, so that no
-page in an operator's browser can reach it, whatever that browser holds.
+It answers by address and by names it was told of (bff/manage/hosts.py), and honours no cookie. Administration needs the key ring's
+own token and is closed to browsers altogether, so that no page in an operator's browser can reach it, whatever that browser holds.
 """
 
 from __future__ import annotations

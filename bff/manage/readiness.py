@@ -14,13 +14,15 @@ def _nothing() -> Sequence[str]:
 class Readiness:
     """Owner: the assembly, which moves the switches. One per agent's process.
 
-    ``provider_known`` answers whether the provider's metadata was ever fetched: before that nobody could sign in, so the
-    instance isn't ready although sessions are served. ``degraded`` names what is impaired without making us unready, such
-    as a provider that is down *now* (existing sessions and the last good metadata carry on).
+    ``workers_serve``: some worker's loop turns, so that somebody answers at the door. ``provider_known`` answers whether the
+    provider's metadata was ever fetched: before that nobody could sign in, so the instance isn't ready although sessions are
+    served. ``degraded`` names what is impaired without making us unready, such as a provider that is down *now* (existing
+    sessions and the last good metadata carry on).
     """
 
     keys_loaded: bool = False
     draining: bool = False
+    workers_serve: Callable[[], bool] = field(default=lambda: True)
     provider_known: Callable[[], bool] = field(default=lambda: True)
     degraded: Callable[[], Sequence[str]] = field(default=_nothing)
 
@@ -29,6 +31,7 @@ class Readiness:
         checks = {
             "draining": self.draining,
             "keys_not_loaded": not self.keys_loaded,
+            "no_worker": not self.workers_serve(),
             "store_unavailable": not store_answers,
             "provider_never_reached": not self.provider_known(),
         }

@@ -13,6 +13,7 @@ from bff.base.clock import FakeClock
 from bff.base.errors import StoreUnavailable
 from bff.base.secret import Secret
 from bff.manage import Readiness, build_management
+from bff.manage.hosts import names_us
 from bff.oauth.types import Identity, TokenSet
 from bff.observe.metrics import Metrics
 from bff.session.cookies import CookiePolicy
@@ -27,7 +28,7 @@ ISSUER = "https://id.example.com"
 class World:
     """A keeper over a memory store behind the app."""
 
-    def __init__(self) -> None:
+    def __init__(self, hosts: frozenset[str] | None = None) -> None:
         self.clock = FakeClock()
         self.ring = KeyRing.generate()
         self.store = MemoryStore(clock=self.clock)
@@ -45,6 +46,7 @@ class World:
             readiness=self.readiness,
             issuer=ISSUER,
             revoke=self.revoked.append,
+            hosts=hosts,
         )
 
     async def sign_in(self, subject: str, sid: str = "") -> str:
@@ -79,7 +81,7 @@ async def test_alive_is_always_true(world: World, path: str) -> None:
 
 
 @pytest.mark.row("META-5", "F24")
-async def test_ready_needs_keys_store_and_a_provider_once_reached(world: World) -> None:
+async def test_ready_needs_keys_store_a_worker_and_a_provider_once_reached(world: World) -> None:
     """META-5: never fetched: not ready; F24: reached before and down now: ready, and said to be degraded."""
     assert (await world.ask("/readyz", admin=False))[:2] == (200, {"status": "ready", "obstacles": [], "degraded": []})
     world.readiness.degraded = lambda: ["provider_unavailable"]
@@ -88,11 +90,12 @@ async def test_ready_needs_keys_store_and_a_provider_once_reached(world: World) 
         {"status": "degraded", "obstacles": [], "degraded": ["provider_unavailable"]},
     )
     world.readiness.provider_known = lambda: False
+    world.readiness.workers_serve = lambda: False
     world.readiness.keys_loaded = False
     world.readiness.draining = True
     status, body, _ = await world.ask("/readyz", admin=False)
     assert (status, body["status"]) == (503, "unready")
-    assert body["obstacles"] == ["draining", "keys_not_loaded", "provider_never_reached"]
+    assert body["obstacles"] == ["draining", "keys_not_loaded", "no_worker", "provider_never_reached"]
 
 
 @pytest.mark.row("OPS-7")
@@ -120,6 +123,35 @@ async def test_metrics_are_prometheus_text_and_not_for_pages(world: World) -> No
     assert (await world.ask("/metrics", admin=False, Sec_Fetch_Site="none"))[0] == 200
     assert (await world.ask("/metrics", admin=False, Sec_Fetch_Site="cross-site"))[0] == 403
     assert (await world.ask("/metrics", admin=False, Origin="https://evil.example"))[0] == 403
+
+
+@pytest.mark.row("K5", "OPS-4")
+@pytest.mark.parametrize("path", ["/healthz", "/livez", "/readyz", "/metrics", "/sessions"])
+@pytest.mark.parametrize(
+    ("host", "answered"),
+    [
+        *(
+            (host, True)
+            for host in ("localhost", "LocalHost:9464", "bff.internal:9464", "127.0.0.1:9464", "10.1.2.3", "[::1]:9464", "[::1]")
+        ),
+        *((host, False) for host in ("evil.example", "evil.example:9464", "127.0.0.1.nip.io", "localhost.evil.example", "localhost.", "")),
+        *((host, False) for host in ("127.0.0.1@evil.example", "127.0.0.1:9464:1", "::1", "2130706433", "evil.example/localhost")),
+    ],
+)
+async def test_a_page_whose_name_points_here_is_not_answered(path: str, host: str, answered: bool) -> None:
+    """K5: DNS rebinding makes it same-origin, without Origin or Sec-Fetch headers: only Host gives it away."""
+    world = World(frozenset({"localhost", "bff.internal"}))
+    status, _, headers = await world.ask(path, Host=host)
+    assert (status == 200) is answered
+    if not answered:
+        assert status == 421 and headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "host", ["[evil.example]", "[localhost]", "[127.0.0.1", "bff.internal:", "bff.internal:99999999", "bff.internal\u00a0"]
+)
+def test_a_host_that_is_written_oddly_is_nobodys(host: str) -> None:
+    assert not names_us(host, frozenset({"localhost", "bff.internal"}))
 
 
 @pytest.mark.row("K6", "OPS-4")
