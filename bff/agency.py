@@ -31,6 +31,7 @@ from bff.assembly import Shared, build_keeper, build_shared, build_table, read_r
 from bff.base.clock import Clock
 from bff.base.errors import ConfigError
 from bff.base.listening import BACKLOG, KEEPS_PATH
+from bff.board import Board
 from bff.manage.app import build_management
 from bff.manage.readiness import Readiness
 from bff.oauth.client import Wire
@@ -49,6 +50,8 @@ CACHED_SESSIONS = 200
 """Of sessions that the agent was asked about: it sees each of them seldom, and its memory is for other things."""
 AGENT_CLOSES_S = 2.0
 DESK_CLOSES_S = 5.0
+LAG_S = 0.25
+"""A process whose loop is later than this says so in /readyz: everybody it serves waits as long."""
 HANGING_S = 5.0
 """Longer than this beyond its time no worker ends by itself."""
 
@@ -102,7 +105,12 @@ def build_agency(shared: Shared, instance: Instance, slot: int) -> Agency:
         probe=probe,
         pseudonym=ring.pseudonym,
     )
-    readiness = Readiness(keys_loaded=True, provider_known=lambda: directory.known is not None)
+    readiness = Readiness(
+        keys_loaded=True,
+        workers_serve=lambda: any(instance.board.lives(number, clock.monotonic()) for number in range(plan.server.workers)),
+        provider_known=lambda: directory.known is not None,
+        degraded=lambda: find_impairments(directory, instance.board, clock.monotonic()),
+    )
     management = build_management(
         keeper=keeper,
         store=store,
@@ -125,6 +133,12 @@ def build_agency(shared: Shared, instance: Instance, slot: int) -> Agency:
         readiness=readiness,
         desk_server=DeskServer(keeper=keeper, desk=desk, secret=instance.secret),
     )
+
+
+def find_impairments(directory: Directory, board: Board, now: float) -> list[str]:
+    """Stable words for what is impaired while we serve on."""
+    found = {"provider_unavailable": directory.failing, "loop_lag": board.late_s(now) > LAG_S}
+    return [word for word, holds in found.items() if holds]
 
 
 async def run_agency(box: PlanBox, instance: Instance, *, slot: int, manage: socket.socket, lifeline: int, clock: Clock) -> int:

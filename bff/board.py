@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import mmap
 
+BEAT_S = 0.25
+LATELY_S = 5.0
 _HEAD, _EACH = 1, 2
 
 
@@ -38,6 +40,15 @@ class Board:
 
     def lag_s(self, number: int) -> float:
         return self._cells[_HEAD + _EACH * number + 1]
+
+    def lives(self, number: int, now: float) -> bool:
+        """Whether child ``number`` has given a sign of life of late."""
+        return now - self.beat_at(number) < LATELY_S
+
+    def late_s(self, now: float) -> float:
+        """How late the slowest loop is or was of late; one that is silent is late by its silence."""
+        begun = [number for number in range(self.count) if self.beat_at(number)]
+        return max((max(self.lag_s(number), now - self.beat_at(number) - BEAT_S) for number in begun), default=0.0)
 
     def clear(self, number: int) -> None:
         """Another process has this place now."""

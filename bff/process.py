@@ -20,12 +20,11 @@ from bff.assembly import Shared
 from bff.base.clock import Clock
 from bff.base.errors import StoreUnavailable
 from bff.base.listening import BACKLOG
-from bff.board import Board
+from bff.board import BEAT_S, Board
 from bff.session.sealing import KeyRing
 
 STORE_PATIENCE_S = 5.0
 SETTLE_EVERY_S = 60.0
-BEAT_S = 0.25
 LAG_FADES = 0.93
 """Of a lag, what the next beat still tells: half of it after 2.4 s."""
 M_ARENA_MAX = -8

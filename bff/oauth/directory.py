@@ -46,6 +46,11 @@ class Attempts:
         self._failures = 0
         self._not_before = 0.0
 
+    @property
+    def failing(self) -> bool:
+        """The last one failed."""
+        return self._failures > 0
+
     def wait_s(self) -> float:
         return max(0.0, self._not_before - self._clock.monotonic())
 
@@ -99,6 +104,11 @@ class Directory:
     def known(self) -> Provider | None:
         """The last good metadata without asking anybody: readiness is false while this is None (META-5)."""
         return self._provider
+
+    @property
+    def failing(self) -> bool:
+        """The last fetch of metadata or keys failed: what there is, is from before (F24, F29)."""
+        return any(attempts.failing for attempts in self._attempts.values())
 
     async def provider(self) -> Provider:
         """The metadata. A stale copy is returned at once and renewed behind the caller's back. ProviderError when there is none."""

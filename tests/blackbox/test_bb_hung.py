@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import re
 import signal
 import socket
 import time
+from typing import Any
 
 import pytest
 
 from tests.blackbox.conftest import MakeWorld
+from tests.harness.browser import Browser
+from tests.harness.http import Address, Wire
 from tests.harness.people import user
 from tests.harness.programs import wait_until
 from tests.harness.world import World
@@ -119,3 +123,86 @@ def test_systemd_hears_regularly_that_the_supervisor_lives(make_world: MakeWorld
         assert {said for said, _ in heard[1:]} == {b"WATCHDOG=1"}
         assert max(later - sooner for (_, sooner), (_, later) in itertools.pairwise(heard)) < 1.0
         assert world.product.stop() == 0
+
+
+def ready(world: World) -> tuple[int, dict[str, Any]]:
+    status, text = world.product.manage("/readyz")
+    return status, json.loads(text)
+
+
+@pytest.mark.row("F53", "OPS-6")
+def test_an_instance_without_a_worker_that_answers_is_not_ready(make_world: MakeWorld) -> None:
+    world = make_world()
+    worker = world.product.workers()[0]
+    assert ready(world) == (200, {"status": "ready", "obstacles": [], "degraded": []})
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        wait_until(lambda: ready(world)[1]["degraded"] == ["loop_lag"], what="a word of it")
+        wait_until(lambda: ready(world)[0] == 503, what="the end of its patience")
+        assert ready(world)[1]["obstacles"] == ["no_worker"]
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    wait_until(lambda: ready(world)[0] == 200, what="its return")
+    wait_until(lambda: ready(world)[1]["degraded"] == [], timeout_s=60, what="that it is forgotten")
+
+
+def lags(world: World, process: str) -> dict[float, float]:
+    """How many turns of these loops were late by at most so many seconds, and by any."""
+    found = re.findall(rf'bff_event_loop_lag_seconds_bucket{{le="([^"]+)",process="{process}"}} (\S+)', world.product.manage("/metrics")[1])
+    return {float(bound): float(count) for bound, count in found}
+
+
+@pytest.mark.row("F53")
+def test_a_loop_that_was_held_up_is_seen_in_the_metrics(make_world: MakeWorld) -> None:
+    world = make_world()
+    worker = world.product.workers()[0]
+
+    def late() -> float:
+        seen = lags(world, "worker")
+        return seen[float("inf")] - seen[0.5]
+
+    wait_until(lambda: lags(world, "worker").get(float("inf"), 0) >= 8, what="some turns")
+    before = late()
+    os.kill(worker, signal.SIGSTOP)
+    time.sleep(1.0)
+    os.kill(worker, signal.SIGCONT)
+    wait_until(lambda: late() > before, what="the late one")
+
+
+@pytest.mark.row("F53", "F32")
+async def test_tokens_of_five_megabytes_hold_nobody_up(make_world: MakeWorld) -> None:
+    """No step of any loop takes long while the provider's answers are far too large (they are refused)."""
+    world = make_world()
+    browser = await world.signed_in()
+    world.provider.fault("token", body="huge", size_bytes=5 * 1024 * 1024)
+    before = {process: lags(world, process) for process in ("worker", "agent")}
+    pages = [await world.sign_in(Browser(), "ben") for _ in range(6)]
+    assert {page.status for page in pages} == {503} or {page.status for page in pages} <= {502, 503}
+    assert (await browser.fetch("/record/x")).status == 200
+    for process, was in before.items():
+        seen = lags(world, process)
+        assert seen[float("inf")] > was[float("inf")]
+        assert (seen[float("inf")] - seen[0.25]) == (was[float("inf")] - was[0.25]), process
+
+
+@pytest.mark.row("F24", "META-5")
+def test_a_provider_whose_keys_cannot_be_had_is_told_of_and_its_return_as_well(make_world: MakeWorld) -> None:
+    world = make_world()
+    world.product.stop()
+    world.provider.fault("jwks", status=500)
+    world.product.start()
+    wait_until(lambda: ready(world)[1]["degraded"] == ["provider_unavailable"], what="a word of it")
+    assert ready(world)[0] == 200
+    world.provider.fault("jwks")
+    wait_until(lambda: ready(world)[1] == {"status": "ready", "obstacles": [], "degraded": []}, what="its return")
+
+
+@pytest.mark.row("K5")
+async def test_the_management_listener_knows_its_own_names_only(make_world: MakeWorld) -> None:
+    world = make_world(config={"server": {"workers": 1, "manage_hosts": ["bff.internal"]}})
+    for host, status in (("bff.internal:9464", 200), ("localhost", 200), ("127.0.0.1", 200), ("evil.example", 421)):
+        for path in ("/metrics", "/healthz", "/readyz"):
+            wire = await Wire.open(Address("127.0.0.1", world.product.manage_port))
+            await wire.send(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            assert (await wire.read_answer("GET")).status == status, (host, path)
+            await wire.close()
