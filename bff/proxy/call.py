@@ -33,7 +33,8 @@ WAIT, HEAD, BODY, DONE = range(4)
 class Call:
     """Owner: its door, from the head on until ``door.done``. Holds one upstream connection at most.
 
-    ``parts``: what is sent instead of the plan's own head, where it is a pattern's. ``stopped``: the rest of the body is thrown away. ``closing``: the answer said ``Connection: close``, which nothing takes back.
+    ``parts``: the head to send, in place of the plan's own. ``stopped``: the rest of the body is thrown away. ``closing``: the answer
+    said ``Connection: close``, which nothing takes back.
     """
 
     stage = WAIT

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 READING, BUSY, SENDING, TUNNEL, LINGERING = range(5)
 MAX_HELD_BYTES = 64 * 1024
-SMALL_BODY_BYTES = 16 * 1024
 TLS_LINGER_S = 0.5
 _ABORT = struct.pack("ii", 1, 0)
 
@@ -193,13 +192,6 @@ class Door(asyncio.Protocol):
             self._read(data)
 
     # -- what the exchange asks for ---------------------------------------------------------------------------------
-
-    def take_small_body(self, length: int | None) -> bytes:
-        """The whole body, where its length is known, it has come already and is short enough to be passed on at once; else b""."""
-        if length is None or length > SMALL_BODY_BYTES or length > len(self.held):
-            return b""
-        body, self.held = self.held[:length], self.held[length:]
-        return body
 
     def begin_body(self) -> bytes:
         """From now on the browser's bytes go to the exchange; returns those that came already, or as many as are taken at once."""

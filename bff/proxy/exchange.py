@@ -29,6 +29,8 @@ from bff.proxy.upstream import UpstreamConnection
 
 MAX_INTERIM = 16
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+SMALL_BODY_BYTES = 16 * 1024
+"""So much of a body is passed on with its head, if all of it is there."""
 _JOIN_BELOW = 16 * 1024
 
 
@@ -103,9 +105,9 @@ class Exchange(Call):
         head = before + self.request_id + after if after else before
         if not plan.bodiless and self.upload is None:
             length = (self.seen or self.facts).body_length
-            body = door.take_small_body(length)
-            if body:
-                self.received = len(body)
+            if length is not None and length <= min(len(door.held), SMALL_BODY_BYTES):
+                body, door.held = door.held[:length], door.held[length:]
+                self.received = length
                 self.body_sent = True
                 connection.write(head + body)
                 return
@@ -286,7 +288,6 @@ class Exchange(Call):
 
     async def replay(self, admitted: Admitted) -> None:
         """Once more with another credential, on another connection."""
-        house = self.door.house
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.origin.discard(connection)

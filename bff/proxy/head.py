@@ -158,9 +158,7 @@ class HeadReader:
         """llhttp's word that ``block`` is one whole head, of a request whose body is still to come."""
         return self._llhttp.begins(block)
 
-    def _conclude(
-        self, start: Start, headers: Any, passing: Any, places: list[Any], cookies: Cookies, edge: Edge
-    ) -> Facts | Refusal:
+    def _conclude(self, start: Start, headers: Any, passing: Any, places: list[Any], cookies: Cookies, edge: Edge) -> Facts | Refusal:
         method, path, query, http_10, encoded_slash = start
         connection = places[CONNECTION] or ()
         websocket = False

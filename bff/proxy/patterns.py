@@ -1,15 +1,16 @@
 """The second memory: how requests go whose *judged* lines are the same, whatever else they say.
 
 A verdict and the outbound head depend on the method, the route, the connection and the header lines that mean something to
-us (bff.proxy.lines gives those a place). The rest - path and query below the route's prefix, lines that an API may see and we
-don't read, the trace - changes from request to request in what browsers and front proxies really send, and misses
-``HeadMemo``. So each of these requests is read line by line under the same grammar, llhttp sees every byte of it, and what
-it may forward is its own; only the judgement and our own lines come from the pattern. What may have changed since is
-compared on every use, as for a plan. (Measured: 6 us for a head of 6 lines, 8 for one of 16; 25 and more in full, and the
-garbage of it: a never-seen request costs 0.030 CPU-ms against 0.080.)
+us (bff.proxy.lines gives those a place); of the cookies on those whose names begin as ours do, of the body on whether there is one.
+The rest - path and query below the route's prefix, lines that an API may see and we don't read, other cookies, the length of a body,
+the trace - changes from request to request in what browsers and front proxies really send, and misses ``HeadMemo``. So each of these
+requests is read line by line under the same grammar, llhttp sees every byte of it, and what it may forward is its own; only the
+judgement and our own lines come from the pattern. What may have changed since is compared on every use, as for a plan. (Measured:
+a request with another trace or other analytics cookies each time costs a third of one that is judged in full.)
 
-A pattern is kept only if it gives, for the request it was learnt from, the very head that the full way gave. A head that comes a
-second time gets a place in ``HeadMemo``, with the pattern it went by.
+Where only the request line and the trace are new there is a shorter way to the same (bff.proxy.sections). A pattern is kept only if
+it gives, for the request it was learnt from, the very head that the full way gave. A head that comes a second time gets a place in
+``HeadMemo``, with the pattern it went by.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class Pattern(Plan):
     ``end`` holds.
 
     An outbound head is ``start``, what follows the route's prefix in the request line, ``host``, the passing lines, ``tail``,
-    a request id and ``end``. ``weight`` in bytes.
+    a request id and ``end``; with a body, its length takes the place of the empty line that ``end`` ends with. ``shares_end``: with
+    the session. ``weight`` in bytes.
     """
 
     __slots__ = ("client_ip", "credential", "end", "host", "needs_no_slash", "shares_end", "start", "tail", "weight")
@@ -126,7 +128,7 @@ class Shared:
 
 
 class Patterns:
-    """Owner: the door house. Bounds: entries and bytes of patterns (``Kept``); request lines, emptied when full."""
+    """Owner: the door house. Bounds: entries and bytes of patterns (``Kept``) and of sections; request lines, emptied when full."""
 
     def __init__(
         self,

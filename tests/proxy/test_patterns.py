@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bff.policy.facts import Facts
 from bff.policy.handoff import Handoff
+from bff.policy.routes import Limits
 from bff.policy.verdict import Admitted, Refusal
 from bff.proxy.edge import Edge
 from bff.proxy.head import read_facts
@@ -22,7 +23,7 @@ from bff.session.model import Credential, Live
 from bff.session.sealing import KeyRing
 from bff.session.signing import Signer
 from tests.proxy.gate import NAME, ORIGIN, World
-from tests.proxy.rig import answering, build_session, eventually, field_of, open_rig
+from tests.proxy.rig import answering, build_session, eventually, field_of, open_rig, turns
 
 HOSTS = frozenset({"a.test"})
 EDGES = [
@@ -46,7 +47,8 @@ LINES = b"""Accept: application/json|Accept: text/event-stream|User-Agent: x|Use
 If-None-Match: "a"|traceparent: bad|tracestate: a=b|X-Request-Id: one|X-Request-Id: two|X-CSRF: 1|X-CSRF: 0|Origin: https://a.test
 Origin: https://evil.test|Sec-Fetch-Site: same-origin|Sec-Fetch-Site: cross-site|Sec-Fetch-Dest: empty|Sec-Fetch-Dest: document
 Sec-Fetch-Mode: cors|sec-purpose: prefetch|Referer: https://a.test/|Connection: keep-alive|Connection: close|Connection: X-Free
-Connection: keep-alive, x-free|Content-Length: 0|Content-Length: 3|Content-Length: 44|content-length: 0003|Transfer-Encoding: chunked|Expect: 100-continue
+Connection: keep-alive, x-free|Content-Length: 0|Content-Length: 3|Content-Length: 44|content-length: 0003
+Transfer-Encoding: chunked|Expect: 100-continue
 Content-Type: text/plain|Cookie: theme=light|Authorization: Bearer forged|X-Forwarded-For: 198.51.100.1|X-Forwarded-For: 198.51.100.2
 X-Forwarded-Proto: http|X-Forwarded-Proto: https|Forwarded: for=1.2.3.4|Via: 1.1 bff|Via: 1.1 other|Upgrade: websocket|Upgrade: h2c
 Remote-User: root|X-User-Id: 1|Max-Forwards: 3|TE: trailers|Host: a.test|Host: evil.test|Bad Line|X_Y: 1| folded"""
@@ -266,7 +268,9 @@ def test_a_pattern_weighs_the_bytes_that_no_other_has() -> None:
     weights = []
     for number in range(3):
         before = house.patterns.kept._bytes
-        check_alike(world, house, write(b"GET /public/x", [b"Host: a.test", long, b"Cookie: a=1; %b=%d" % (NAME.encode(), number)]), EDGES[0])
+        check_alike(
+            world, house, write(b"GET /public/x", [b"Host: a.test", long, b"Cookie: a=1; %b=%d" % (NAME.encode(), number)]), EDGES[0]
+        )
         weights.append(house.patterns.kept._bytes - before)
     assert weights[0] > 500 + PATTERN_WEIGHT
     assert weights[1] == weights[2] == PATTERN_WEIGHT + len(NAME) + 1
@@ -398,3 +402,98 @@ def test_two_requests_in_one_read_or_a_body_are_never_taken_for_one() -> None:
     for block in (one + one, one + b"x", one[:-2], one[:-4], b"\r\n" + one, one + b"\r\n\r\n", one.replace(b"\r\n", b"\n")):
         assert house.find_alike(block, EDGES[0]) is None
     assert house.find_alike(write(b"GET /api/x", [*usual, b"X: 1"]), EDGES[0]) is not None
+
+
+# ── cookies beside ours, and bodies ──────────────────────────────────────────────────────────────────────────────────
+
+
+def call(number: int, own: bytes = b"ticket", body: bytes = b"") -> bytes:
+    trace = b"traceparent: 00-%032x-%016x-01\r\n" % (number + 1, number + 1)
+    cookies = b"Cookie: _ga=1.%d; __Host-Http-bff=%b; theme=t%d; __host-http-BFF=x\r\n" % (number, own, number)
+    length = b"Content-Length: %d\r\n" % len(body) if body else b""
+    method = b"POST" if body else b"GET"
+    return b"%b /api/x HTTP/1.1\r\nHost: a.test\r\n%bX-CSRF: 1\r\n%b%b\r\n%b" % (method, cookies, trace, length, body)
+
+
+@pytest.mark.row("S6", "M10")
+async def test_cookies_beside_ours_are_nobodys_business_but_the_apis() -> None:
+    async with open_rig(token=True, upstream=BELOW, route={"forward_cookies": frozenset({"theme"})}) as rig:
+        client = await rig.client()
+        for number in range(4):
+            await client.send(call(number))
+            assert (await client.answer())[0] == 200
+        assert len(rig.guard.asked) == 1
+        seen = rig.upstream.peers[0].seen
+        for number in range(4):
+            assert seen.count(b"\r\nCookie: theme=t%d\r\n" % number) == 1
+        assert b"ticket" not in seen and b"_ga" not in seen and b"BFF" not in seen
+
+
+@pytest.mark.row("S6")
+@pytest.mark.parametrize("other", [b"another", b"", b"ticket; __Host-Http-bff=another", b"ticket "])
+async def test_another_value_of_our_cookie_is_judged_anew(other: bytes) -> None:
+    """COOKIE-21: two of its name too. White space around a value is none of it."""
+    async with open_rig(token=True, upstream=BELOW) as rig:
+        client = await rig.client()
+        for number in range(3):
+            await client.send(call(number))
+            await client.answer()
+        assert len(rig.guard.asked) == 1
+        await client.send(call(4, other))
+        await client.answer()
+        assert len(rig.guard.asked) == (1 if other == b"ticket " else 2)
+
+
+@pytest.mark.row("M1", "BODY-1")
+@pytest.mark.parametrize("cuts", [1, 2, 3])
+async def test_requests_with_bodies_are_judged_once_and_each_has_its_own_body(cuts: int) -> None:
+    async with open_rig(token=True, upstream=BELOW) as rig:
+        client = await rig.client()
+        bodies = [b"a" * 10, b"b" * 3000, b"c" * 40_000, b"GET /api/smuggled HTTP/1.1\r\n\r\n", b"d" * 10]
+        for number, body in enumerate(bodies):
+            data = call(number, body=body)
+            at = data.index(b"\r\n\r\n") + 4
+            for piece in {1: [data], 2: [data[:at], data[at:]], 3: [data[: at - 9], data[at - 9 : at + 2], data[at + 2 :]]}[cuts]:
+                await client.send(piece)
+                await turns(3)
+            assert (await client.answer())[0] == 200
+        assert len(rig.guard.asked) == 1
+        seen = b"".join(peer.seen for peer in rig.upstream.peers)
+        for body in bodies:
+            assert seen.count(b"Content-Length: %d\r\n\r\n" % len(body) + body) == 1
+        rig.house.tick()
+        assert [record[6] for record in rig.records] == [len(body) for body in bodies]
+
+
+@pytest.mark.row("BODY-3")
+async def test_a_body_over_the_limit_is_refused_behind_any_number_of_shorter_ones() -> None:
+    async with open_rig(token=True, upstream=BELOW, limits=Limits(body_bytes=20)) as rig:
+        client = await rig.client()
+        for number in range(4):
+            await client.send(call(number, body=b"x" * 20))
+            assert (await client.answer())[0] == 200
+        await client.send(call(5, body=b"x" * 21))
+        assert (await client.answer())[0] == 413
+
+
+async def test_a_small_body_and_the_request_behind_it_in_one_read_are_two_requests() -> None:
+    async with open_rig(token=True, upstream=BELOW) as rig:
+        client = await rig.client()
+        for number in range(3):
+            await client.send(call(number, body=b"first"))
+            await client.answer()
+        await client.send(call(4, body=b"second") + call(5, body=b"third") + call(6))
+        assert [(await client.answer())[0] for _ in range(3)] == [200, 200, 200]
+        seen = b"".join(peer.seen for peer in rig.upstream.peers)
+        assert seen.count(b"Content-Length: 6\r\n\r\nsecond") == seen.count(b"Content-Length: 5\r\n\r\nthird") == 1
+
+
+async def test_an_expectation_is_answered_however_often_such_a_request_came() -> None:
+    async with open_rig(token=True, upstream=BELOW) as rig:
+        client = await rig.client()
+        for number in range(4):
+            data = call(number, body=b"body").replace(b"X-CSRF", b"Expect: 100-continue\r\nX-CSRF")
+            await client.send(data[:-4])
+            assert await client.head() == b"HTTP/1.1 100 Continue\r\n\r\n"
+            await client.send(data[-4:])
+            assert (await client.answer())[0] == 200
