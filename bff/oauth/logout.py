@@ -14,7 +14,8 @@ from bff.oauth.urls import add_query
 
 LOGOUT_EVENT: Final = "http://schemas.openid.net/event/backchannel-logout"
 LOGOUT_TYPES: Final = frozenset({"logout+jwt"})
-COMPATIBLE_TYPES: Final = frozenset({"logout+jwt", "jwt", ""})
+UNTYPED: Final = frozenset({"jwt", ""})
+"""What providers write that do not say the kind (BCLO §4.1: it is recommended to)."""
 
 # A longer hint would make a URL that servers on the way refuse (8 KiB is usual); client_id then stands in for it.
 MAX_HINT_CHARS: Final = 6000
@@ -23,7 +24,7 @@ MAX_HINT_CHARS: Final = 6000
 def read_logout_token(token: object, rules: IdTokenRules, *, issuer: str) -> CompactJws:
     """An unverified JWS that may be a logout token of ``issuer`` (format, algorithm, kind, issuer). TokenInvalid."""
     jws = read_compact(token, algorithms=rules.algorithms)
-    check_typ(jws, allowed=LOGOUT_TYPES if rules.logout_typ_required else COMPATIBLE_TYPES)
+    check_typ(jws, allowed=LOGOUT_TYPES | UNTYPED if rules.untyped_logout_tokens else LOGOUT_TYPES)
     check_issuer(jws.claims, issuer)
     return jws
 

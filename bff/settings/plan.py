@@ -78,7 +78,12 @@ def _build_provider(settings: Settings) -> ProviderPlan:
     return ProviderPlan(
         issuer=provider.issuer,
         identity=identity,
-        rules=IdTokenRules(algorithms=provider.id_token_algs, leeway_s=provider.leeway, trusted_audiences=provider.trusted_audiences),
+        rules=IdTokenRules(
+            algorithms=provider.id_token_algs,
+            leeway_s=provider.leeway,
+            trusted_audiences=provider.trusted_audiences,
+            untyped_logout_tokens=provider.untyped_logout_tokens,
+        ),
         par=provider.par,
         resources=asked_resources(settings),
         own_resource=provider.resources[0] if provider.resources else "",

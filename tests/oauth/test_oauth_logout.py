@@ -30,8 +30,7 @@ async def test_a_good_logout_token_says_whom_to_end(world: World) -> None:
     [
         {"sub": REMOVE},
         {"sid": REMOVE},
-        {"header": {"typ": REMOVE}},
-        {"header": {"typ": "JWT"}},
+        {"header": {"typ": "LOGOUT+JWT"}},
         {"header": {"typ": "application/logout+jwt"}},
         {"alg": "ES256", "key": EC, "header": {"kid": "e1"}},
         {"iat": NOW - 100},
@@ -67,6 +66,8 @@ BAD: dict[str, tuple[str, dict[str, Any]]] = {
     "no jti": ("jti", {"jti": REMOVE}),
     "jti number": ("jti", {"jti": 1}),
     "jti huge": ("jti", {"jti": "j" * 300}),
+    "no typ": ("typ", {"header": {"typ": REMOVE}}),
+    "typ JWT": ("typ", {"header": {"typ": "JWT"}}),
     "typ at+jwt": ("typ", {"header": {"typ": "at+jwt"}}),
     "typ of another event": ("typ", {"header": {"typ": "secevent+jwt"}}),
     "wrong key": ("signature", {"key": RSA_2}),
@@ -98,10 +99,32 @@ async def test_a_token_of_another_issuer_costs_no_fetch(world: World) -> None:
     assert world.provider.calls == []
 
 
-@pytest.mark.row("J18", "BCLO-9", "IDTOKEN-20")
-async def test_an_id_token_is_no_logout_token(world: World) -> None:
+LENIENT = IdTokenRules(untyped_logout_tokens=True)
+
+
+@pytest.mark.row("J18", "BCLO-6", "BCLO-7", "BCLO-9", "IDTOKEN-20")
+@pytest.mark.parametrize("rules", [IdTokenRules(), LENIENT], ids=["strict", "lenient"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"nonce": REMOVE},
+        {"header": {"typ": REMOVE}},
+        {"header": {"typ": "JWT"}, "nonce": REMOVE},
+        {"header": {"typ": "logout+jwt"}},
+        {"header": {"typ": "logout+jwt"}, "nonce": REMOVE},
+        {"header": {"typ": "logout+jwt"}, "events": {LOGOUT_EVENT: {}}},
+        {"header": {"typ": REMOVE}, "events": {LOGOUT_EVENT: {}}},
+        {"header": {"typ": REMOVE}, "events": {"https://x": {}}, "nonce": REMOVE},
+    ],
+)
+async def test_an_id_token_is_no_logout_token_whatever_it_says_of_itself(
+    build_world: Any, rules: IdTokenRules, changes: dict[str, Any]
+) -> None:
+    """What tells them apart is the event, the nonce and the kind, each of which is enough (BCLO §4.1)."""
+    world = build_world(rules=rules)
     with pytest.raises(TokenInvalid):
-        await world.client.check_logout_token(world.provider.id_token(jti="j", sid="s1"))
+        await world.client.check_logout_token(world.provider.id_token(**{"nonce": "n", "jti": "j", "sid": "s1", **changes}))
 
 
 @pytest.mark.row("J18", "IDTOKEN-20")
@@ -114,12 +137,14 @@ async def test_a_logout_token_is_no_id_token(world: World, typ: str) -> None:
 
 
 @pytest.mark.row("BCLO-9")
-async def test_in_strict_mode_the_kind_must_be_written_on_it(build_world: Any) -> None:
-    world = build_world(rules=IdTokenRules(logout_typ_required=True))
-    assert await world.client.check_logout_token(world.provider.logout_token())
-    for typ in (REMOVE, "JWT"):
+async def test_a_provider_that_writes_no_kind_on_its_logout_tokens_can_be_allowed_to(build_world: Any) -> None:
+    """And no more than that: a token that says it is something else stays refused."""
+    world = build_world(rules=LENIENT)
+    for typ in (REMOVE, "JWT", "logout+jwt"):
+        assert await world.client.check_logout_token(world.provider.logout_token(header={"typ": typ}))
+    for other in ("at+jwt", "secevent+jwt", "dpop+jwt"):
         with pytest.raises(TokenInvalid):
-            await world.client.check_logout_token(world.provider.logout_token(header={"typ": typ}))
+            await world.client.check_logout_token(world.provider.logout_token(header={"typ": other}))
 
 
 @pytest.mark.row("RPLO-2", "RPLO-3", "RPLO-4")
