@@ -113,7 +113,7 @@ class Provider(Section):
     )  # fmt: skip
     """Signature algorithms accepted for ID tokens and logout tokens."""
     untyped_logout_tokens: bool = False
-    """Accept back-channel logout tokens whose `typ` is missing or `JWT` instead of `logout+jwt`: older providers, such as Keycloak before 25."""
+    """Accept logout tokens whose `typ` is missing or `JWT` instead of `logout+jwt`: for older providers, such as Keycloak before 25."""
     trusted_audiences: tuple[Text, ...] = ()
     """Audiences that may stand beside our client id in an ID token."""
     acr_values: tuple[Text, ...] = ()
