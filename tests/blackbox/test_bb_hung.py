@@ -177,11 +177,11 @@ async def test_tokens_of_five_megabytes_hold_nobody_up(make_world: MakeWorld) ->
     world.provider.fault("token", body="huge", size_bytes=5 * 1024 * 1024)
     before = {process: lags(world, process) for process in ("worker", "agent")}
     pages = [await world.sign_in(Browser(), "ben") for _ in range(6)]
-    assert {page.status for page in pages} == {503} or {page.status for page in pages} <= {502, 503}
+    assert {page.status for page in pages} <= {502, 503}
     assert (await browser.fetch("/record/x")).status == 200
     for process, was in before.items():
+        wait_until(lambda process=process, was=was: lags(world, process)[float("inf")] >= was[float("inf")] + 4, what="a second's turns")
         seen = lags(world, process)
-        assert seen[float("inf")] > was[float("inf")]
         assert (seen[float("inf")] - seen[0.25]) == (was[float("inf")] - was[0.25]), process
 
 
