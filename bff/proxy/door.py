@@ -85,7 +85,7 @@ class Door(asyncio.Protocol):
         if ready is None or not ready[0].bodiless:
             self._read(data, ready)
             return
-        plan, before, after, seen = ready
+        plan, before, after, seen, _ = ready
         live = plan.live
         now = house.now()
         if now >= plan.valid_until or (live is not None and (live.session is not plan.judged or now >= live.seen_at + live.idle_s)):
@@ -115,7 +115,7 @@ class Door(asyncio.Protocol):
         connection.occupant = exchange
         self.exchange = exchange
         self.mode = BUSY
-        connection.write(before + request_id + after)
+        connection.write(before + plan.tail + request_id + after)
 
     # -- everything else that arrives -------------------------------------------------------------------------------
 

@@ -66,8 +66,8 @@ class Exchange(Call):
 
     def go_again(self, ready: Ready) -> None:
         """A head judged before, and still good, on its way to a body or to a connection that is not at hand."""
-        self.plan, before, after, self.seen = ready
-        self.parts = before, after
+        self.plan, before, after, self.seen, _ = ready
+        self.parts = before + self.plan.tail, after
         self.door.house.touch(self.plan)
         self._go()
 

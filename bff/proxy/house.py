@@ -259,7 +259,7 @@ class DoorHouse:
                 self.memo.drop(block)  # what went by an older pattern; it comes again by the new one, and then it gets a place
                 self.memo.came_before(block)
             elif self.memo.has_room or self.memo.came_before(block):
-                self.memo.keep(block, (plan, *plan.head, admitted.facts))
+                self.memo.keep(block, (plan, *plan.head, admitted.facts, 0))
 
     def look_up(self, block: bytes, edge: Edge) -> Ready | None:
         """What to send for a head that was judged before, or that is like one that was. The caller asks whether that is still good."""

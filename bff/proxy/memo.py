@@ -31,6 +31,9 @@ READY_WEIGHT = 512
 PLAN_WEIGHT = 3072
 """What a plan weighs that is kept whole: facts, verdict, lines (measured)."""
 
+MAX_SHARED = 256
+MAX_SHARED_BYTES = 2048
+
 MOST_RELUCTANT = 64
 LEFT_SLOTS = 1 << 14
 """Of how many that were pushed out a memory still knows: as many as fit, several times over."""
@@ -86,6 +89,7 @@ class Plan:
         "admitted",
         "bodiless",
         "edge",
+        "end",
         "expects",
         "gone",
         "head",
@@ -102,6 +106,7 @@ class Plan:
         "seat",
         "seen",
         "session_key",
+        "tail",
         "touch_s",
         "touches",
         "valid_until",
@@ -116,6 +121,7 @@ class Plan:
         self.edge = edge
         self.origin = origin
         self.head = head
+        self.tail, self.end = b"", head[1]
         self.lane = lane
         self.seat = seat
         self.replies: Replies | None = None
@@ -145,8 +151,35 @@ class Plan:
         return now >= self.valid_until or (live is not None and (live.session is not self.judged or not believes(live)))
 
 
-Ready = tuple[Plan, bytes, bytes, Facts | Glimpse]
-"""A request made ready: its plan, its outbound head before and after the request id, what the log tells of it."""
+Ready = tuple[Plan, bytes, bytes, Facts | Glimpse, int]
+"""A request made ready: its plan, its outbound head up to the plan's ``tail`` and after the request id that follows that, what the log
+tells of it, and what it weighs in ``HeadMemo``."""
+
+
+class Shared:
+    """The same bytes only once: browsers send the same lines for everybody. Bound: 256 of at most 2 KiB, emptied when full; what it
+    gave out stays with those who hold it."""
+
+    __slots__ = ("_known", "fresh")
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, bytes] = {}
+        self.fresh = 0
+
+    def one(self, text: bytes) -> bytes:
+        """``text``, as somebody holds it already. ``fresh`` counts the bytes that nobody held."""
+        known = self._known.get(text)
+        if known is not None:
+            return known
+        self.fresh += len(text)
+        if len(text) <= MAX_SHARED_BYTES:
+            if len(self._known) >= MAX_SHARED:
+                self._known.clear()
+            self._known[text] = text
+        return text
+
+    def forget(self) -> None:
+        self._known.clear()
 
 
 class Kept(Generic[K, V]):
@@ -234,8 +267,9 @@ class HeadMemo(Kept[bytes, Ready]):
     """What to send for exact head bytes."""
 
     def __init__(self, *, entries: int = 8192, total_bytes: int = 6 * 1024 * 1024) -> None:
-        super().__init__(entries=entries, total_bytes=total_bytes, weigh=_weigh_ready)
+        super().__init__(entries=entries, total_bytes=total_bytes, weigh=lambda block, ready: ready[4])
         self._met = Met()
+        self._shared = Shared()
 
     def came_before(self, block: bytes) -> bool:
         """Whether these bytes came lately; from now on they did. A wrong guess costs a place or delays one."""
@@ -243,8 +277,17 @@ class HeadMemo(Kept[bytes, Ready]):
 
     def keep(self, block: bytes, ready: Ready) -> None:
         """Remember it, if it is not too big and there is room or it has its turn. The caller vouches that it may be used again."""
-        if len(block) <= MAX_KEPT_HEAD_BYTES and self.admits(block):
-            self.put(block, ready)
+        if len(block) > MAX_KEPT_HEAD_BYTES or not self.admits(block):
+            return
+        plan, before, end, seen, _ = ready
+        self._shared.fresh = 0
+        before = self._shared.one(before)
+        weight = READY_WEIGHT + len(block) + self._shared.fresh
+        if plan.admitted is not None:
+            weight += PLAN_WEIGHT + len(block) + 2 * len(end)
+        elif end is not plan.end:
+            weight += len(end)
+        self.put(block, (plan, before, end, seen, weight))
 
     def drop_stale(self, now: float, believes: Callable[[Live], bool]) -> int:
         """Drop what ended: nothing of a signed-out user stays here. What goes by a pattern ends with the pattern: sweep those first."""
@@ -253,9 +296,4 @@ class HeadMemo(Kept[bytes, Ready]):
     def forget(self) -> None:
         super().forget()
         self._met.forget()
-
-
-def _weigh_ready(block: bytes, ready: Ready) -> int:
-    plan, before, after, _ = ready
-    weight = READY_WEIGHT + len(block) + len(before)
-    return weight if plan.admitted is None else weight + PLAN_WEIGHT + len(block) + 2 * len(after)
+        self._shared.forget()

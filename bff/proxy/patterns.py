@@ -27,7 +27,7 @@ from bff.proxy.head import MAX_LINES, HeadReader
 from bff.proxy.headers import HeaderRules, outbound_cookies
 from bff.proxy.lane import Glimpse
 from bff.proxy.lines import CONTENT_LENGTH, COOKIE, REQUEST_ID, TRACEPARENT, Cookies, Jar
-from bff.proxy.memo import MAX_KEPT_HEAD_BYTES, HeadMemo, Kept, Plan, credential_in, share
+from bff.proxy.memo import MAX_KEPT_HEAD_BYTES, HeadMemo, Kept, Plan, Shared, credential_in, share
 from bff.proxy.path import read_start
 from bff.proxy.sections import Sections, cut_trace
 from bff.session.model import Live
@@ -39,8 +39,6 @@ UPLOAD: Final = b"a body"
 
 MAX_ROADS = 512
 MAX_ROAD_BYTES = 1024
-MAX_SHARED = 256
-MAX_SHARED_BYTES = 2048
 PATTERN_WEIGHT = 640
 """What a pattern weighs besides the bytes of its own: those that no other pattern has (measured)."""
 
@@ -57,7 +55,7 @@ class Pattern(Plan):
     the session. ``weight`` in bytes.
     """
 
-    __slots__ = ("client_ip", "credential", "end", "host", "needs_no_slash", "shares_end", "start", "tail", "weight")
+    __slots__ = ("client_ip", "credential", "host", "needs_no_slash", "shares_end", "start", "weight")
 
     def __init__(self, plan: Plan, admitted: Admitted, start: bytes, host: bytes, tail: bytes, end: bytes) -> None:
         super().__init__(admitted, plan.edge, plan.origin, (b"", b""), plan.lane, plan.seat)
@@ -97,34 +95,8 @@ class Road:
     rest: bytes
 
 
-Alike = tuple[Pattern, bytes, bytes, Glimpse]
-"""A request like an earlier one: its pattern, its own outbound head before and after the request id, what the log tells of it."""
-
-
-class Shared:
-    """The same bytes only once: browsers send the same lines for everybody. Owner: the patterns. Bound: 256 of at most 2 KiB,
-    emptied when full; what it gave out stays with those who hold it."""
-
-    __slots__ = ("_known", "fresh")
-
-    def __init__(self) -> None:
-        self._known: dict[bytes, bytes] = {}
-        self.fresh = 0
-
-    def one(self, text: bytes) -> bytes:
-        """``text``, as somebody holds it already. ``fresh`` counts the bytes that nobody held."""
-        known = self._known.get(text)
-        if known is not None:
-            return known
-        self.fresh += len(text)
-        if len(text) <= MAX_SHARED_BYTES:
-            if len(self._known) >= MAX_SHARED:
-                self._known.clear()
-            self._known[text] = text
-        return text
-
-    def forget(self) -> None:
-        self._known.clear()
+Alike = tuple[Pattern, bytes, bytes, Glimpse, int]
+"""A request like an earlier one, as ``Ready``."""
 
 
 class Patterns:
@@ -181,7 +153,7 @@ class Patterns:
         if trace is not None:
             before += trace + section.between
         seen = Glimpse(road.method, road.path, pattern.client_ip, None if trace is None else trace.decode(), section.body_length)
-        return self._found(block, (pattern, before, section.end, seen))
+        return self._found(block, (pattern, before, section.end, seen, 0))
 
     def _find_by_lines(self, block: bytes, edge: Edge, road: Road, fields: bytes) -> Alike | None:
         scanned = self._scan(block, edge, road)
@@ -195,9 +167,9 @@ class Patterns:
         lines[1] = pattern.host
         if jar is not None and (sent := self._sent(jar, road.route)):
             lines.append(sent)
-        lines.append(pattern.tail)
+        lines.append(b"")
         end = b"%bContent-Length: %d\r\n\r\n" % (pattern.end[:-2], length) if length else pattern.end
-        alike = pattern, b"\r\n".join(lines), end, Glimpse(road.method, road.path, pattern.client_ip, trace, length)
+        alike = pattern, b"\r\n".join(lines), end, Glimpse(road.method, road.path, pattern.client_ip, trace, length), 0
         self.sections.meet((road.kind, fields), alike, len(lines[0]))
         return self._found(block, alike)
 

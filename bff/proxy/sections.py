@@ -45,7 +45,7 @@ def cut_trace(rest: bytes) -> tuple[bytes, bytes | None]:
 @dataclass(frozen=True, slots=True)
 class Section:
     """The pattern that such requests go by, and the outbound head behind what the pattern's ``start`` and the request line make of its
-    first line: ``before`` and, where it is ``traced``, the trace and ``between``; then a request id and ``end``."""
+    first line: ``before`` and, where it is ``traced``, the trace and ``between``; then the pattern's ``tail``, a request id and ``end``."""
 
     pattern: Pattern
     before: bytes
@@ -66,7 +66,7 @@ class Sections(Kept[Key, Section]):
         """Remember what became of a head with this section, if it is not the first."""
         if self._met.is_first(hash(key)) or not self.admits(key):
             return
-        pattern, head, end, seen = alike
+        pattern, head, end, seen, _ = alike
         before, between = head[first_line_bytes:], b""
         if seen.traceparent is not None:
             field = _FIELD + seen.traceparent.encode()
@@ -82,4 +82,5 @@ class Sections(Kept[Key, Section]):
 
 
 def _weigh(key: Key, section: Section) -> int:
-    return SECTION_WEIGHT + len(key[1]) + len(section.before) + len(section.between)
+    end = 0 if section.end is section.pattern.end else len(section.end)
+    return SECTION_WEIGHT + len(key[1]) + len(section.before) + len(section.between) + end

@@ -44,7 +44,7 @@ def ready(number: int, size: int = 100, by: Plan | None = None) -> Ready:
     """As a pattern makes them: a plan without a verdict of its own, an outbound head of ``size`` bytes."""
     made = by or plan()
     made.admitted = None
-    return made, b"x" * size, b"", Glimpse("GET", f"/{number}", "", None, 0)
+    return made, b"%d" % number + b"x" * size, b"", Glimpse("GET", f"/{number}", "", None, 0), 0
 
 
 def test_the_head_memo_is_bounded_in_entries_and_in_bytes() -> None:
@@ -62,11 +62,24 @@ def test_the_head_memo_is_bounded_in_entries_and_in_bytes() -> None:
     assert memo._bytes == 0
 
 
+def test_heads_that_go_out_alike_weigh_their_own_bytes_and_hold_the_others_once() -> None:
+    memo = HeadMemo()
+    by, seen = plan(), Glimpse("GET", "/", "", None, 0)
+    by.admitted = None
+    for number in range(3):
+        memo.keep(b"%d" % number, (by, bytes(bytearray(b"x" * 500)), by.end, seen, 0))
+    first, *others = memo._kept.values()
+    assert [one[4] for one in (first, *others)] == [READY_WEIGHT + 501, READY_WEIGHT + 1, READY_WEIGHT + 1]
+    assert all(one[1] is first[1] for one in others)
+    memo.keep(b"a", (by, b"y", b"an end of its own", seen, 0))
+    assert memo._kept[b"a"][4] == READY_WEIGHT + 2 + len(b"an end of its own")
+
+
 def test_a_plan_that_is_kept_whole_weighs_what_it_holds() -> None:
     memo = HeadMemo()
     memo.keep(b"a", ready(0))
     light = memo._bytes
-    memo.keep(b"b", (plan(), b"x" * 100, b"", FACTS))
+    memo.keep(b"b", (plan(), b"x" * 101, b"", FACTS, 0))
     assert memo._bytes - light > PLAN_WEIGHT
 
 
@@ -78,7 +91,7 @@ def test_the_memo_never_miscounts_its_bytes(steps: list[tuple[int, int]]) -> Non
             memo.drop(b"%d" % key)
         else:
             memo.keep(b"%d" % key, ready(key, size))
-        assert memo._bytes == sum(READY_WEIGHT + len(block) + len(kept[1]) for block, kept in memo._kept.items())
+        assert memo._bytes == sum(kept[4] for kept in memo._kept.values()) <= 4 * READY_WEIGHT - 500
         assert len(memo) <= 4
 
 
@@ -121,7 +134,7 @@ def test_what_goes_by_a_pattern_that_is_gone_is_dropped_and_nothing_else() -> No
 def test_a_plan_whose_time_is_over_is_dropped_though_nobody_asks_for_it() -> None:
     memo = HeadMemo()
     whole = plan(valid_until=100.0)
-    memo.keep(b"a", (whole, b"x", b"", FACTS))
+    memo.keep(b"a", (whole, b"x", b"", FACTS, 0))
     assert memo.drop_stale(99.0, lambda live: True) == 0
     assert memo.drop_stale(100.0, lambda live: True) == 1
 

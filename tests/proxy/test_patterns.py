@@ -98,10 +98,10 @@ def check_once(world: World, house: DoorHouse, block: bytes, edge: Edge) -> bool
             house.remember(block, house.plan(verdict, edge))
         return False
     assert isinstance(verdict, Admitted), (verdict, block)
-    plan, before, after, seen = alike
+    plan, before, after, seen, _ = alike
     facts = verdict.facts
     expected = outbound_head(verdict, rules=RULES).replace(b"X-Request-Id: " + facts.request_id.encode(), b"X-Request-Id: ID")
-    assert before + b"ID" + after == expected
+    assert before + plan.tail + b"ID" + after == expected
     assert (plan.route, plan.live, plan.judged, plan.valid_until) == (verdict.route, verdict.live, verdict.judged, verdict.valid_until)
     assert not verdict.set_cookies
     whole = house.settle(plan, block)
@@ -210,8 +210,10 @@ def test_a_head_that_comes_a_second_time_is_remembered_by_its_exact_bytes_and_go
     first = house.find_alike(once, EDGES[0])
     assert house.find_ready(once) is None
     again = house.find_alike(once, EDGES[0])
-    assert house.find_ready(once) == again == first
-    assert house.look_up(once, EDGES[0]) == first
+    kept = house.find_ready(once)
+    assert kept is not None and again is not None and first is not None
+    assert kept[:4] == again[:4] == first[:4]
+    assert house.look_up(once, EDGES[0]) == kept
     assert house.look_up(once, EDGES[1]) is None
 
 
