@@ -11,6 +11,7 @@ from itertools import chain
 
 from bff.base.clock import SystemClock
 from bff.base.errors import ConfigError
+from bff.policy.return_path import safe_return
 from bff.policy.routes import METHODS
 from bff.proxy.lines import HOP_BY_HOP, may_pass
 from bff.session.store import open_store
@@ -107,6 +108,7 @@ def _check_provider(settings: Settings) -> Iterator[Finding]:
     if "openid" not in provider.scopes:
         yield Finding(("provider", "scopes"), 'does not contain "openid"', 'add "openid": without it there is no ID token and no login')
     yield from _check_scopes(("provider", "scopes"), provider.scopes)
+    yield from _check_scopes(("provider", "optional_scopes"), provider.optional_scopes)
     if not provider.id_token_algs:
         yield Finding(("provider", "id_token_algs"), "is empty", "name at least one algorithm, or remove the key for the default")
     if provider.leeway > 300:
@@ -176,6 +178,15 @@ def _check_cookie_and_spa(settings: Settings) -> Iterator[Finding]:
         )
     if spa.upstream and _is_ourselves(spa.upstream, settings):
         yield Finding(("spa", "upstream"), "is our own address: requests would go round in circles", "name the development server")
+    yield from _check_post_logout_path(settings)
+
+
+def _check_post_logout_path(settings: Settings) -> Iterator[Finding]:
+    path, prefix = settings.spa.post_logout_path, settings.server.prefix
+    allowed = safe_return(path, prefix=prefix if _PREFIX.fullmatch(prefix) else "/bff")
+    if allowed != path or "?" in path or "#" in path:
+        fix = "write a path such as /signed-out, without query, outside server.prefix"
+        yield Finding(("spa", "post_logout_path"), "is not a path of the app's", fix)
 
 
 def _check_forward_auth(settings: Settings) -> Iterator[Finding]:

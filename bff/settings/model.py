@@ -104,6 +104,8 @@ class Provider(Section):
     """Private key (PEM) of that certificate."""
     scopes: tuple[Text, ...] = ("openid", "profile", "offline_access")
     """Scopes asked for at login. Must contain `openid`; without `offline_access` most providers give no refresh token."""
+    optional_scopes: tuple[Text, ...] = ()
+    """Further scopes that a sign-in may ask for when the app wishes it (`/bff/login?scope=orders:write`), such as those of rare routes."""
     resources: tuple[Text, ...] = ()
     """Resource indicators (RFC 8707) sent with login and refresh."""
     par: Literal["auto", "always", "never"] = "auto"
@@ -147,6 +149,8 @@ class Session(Section):
     """Claims of the ID token that the session keeps and `/bff/user` shows. Claims that routes decide by are kept as well."""
     renew_margin: Duration = written("30s")
     """How long before its expiry an access token is renewed."""
+    clear_site_data: tuple[Literal["cache", "cookies", "storage", "executionContexts"], ...] = ()
+    """What browsers are told to forget of this origin at a sign-out (`Clear-Site-Data`). `storage` takes what the app itself has kept."""
 
 
 class Cookie(Section):
@@ -169,6 +173,8 @@ class Spa(Section):
     """Or a development server such as `http://127.0.0.1:5173`."""
     danger_plain_http_upstream: bool = False
     """Accept a plain http `upstream` on a host that is not loopback."""
+    post_logout_path: Text = "/"
+    """The app's page to which the provider sends browsers back after a sign-out; register `public_origin` and this at the provider."""
 
 
 class ForwardAuth(Section):
@@ -228,7 +234,7 @@ class Settings(Section):
 
     @property
     def post_logout_redirect_uri(self) -> str:
-        return f"{self.server.public_origin}/"
+        return f"{self.server.public_origin}{self.spa.post_logout_path}"
 
     @property
     def backchannel_logout_uri(self) -> str:

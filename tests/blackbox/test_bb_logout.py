@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from tests.blackbox.conftest import MakeWorld
 from tests.harness.browser import Browser
 from tests.harness.http import Answer, ask
 from tests.harness.people import user
@@ -52,6 +54,21 @@ async def test_signing_out_ends_the_session_here_and_there_and_revokes_the_grant
     assert world.provider.wait_ledger("revocation") and [one["sub"] for one in world.provider.ledger("end_session")] == [sub_of("ben")]
     again = await browser.fetch("/bff/logout", method="POST")
     assert again.status == 200 and SESSION not in browser.jar.names()
+
+
+@pytest.mark.row("RPLO-2", "RPLO-3", "RPLO-7")
+async def test_where_a_sign_out_ends_and_what_browsers_forget_is_configured(make_world: MakeWorld) -> None:
+    config = {"spa": {"directory": "web", "post_logout_path": "/signed-out"}, "session": {"clear_site_data": ["cache", "storage"]}}
+    world = make_world(config=config, client={"post_logout_path": "/signed-out"})
+    browser = await world.signed_in()
+    answer = await browser.fetch("/bff/logout?return_to=/bye", method="POST")
+    assert answer.header("clear-site-data") == '"cache", "storage"'
+    asked = dict(parse_qsl(urlsplit(answer.json()["logout_url"]).query))
+    assert asked["post_logout_redirect_uri"] == f"{world.app}/signed-out"
+    page = await browser.link(answer.json()["logout_url"])
+    assert page.status == 200 and page.url == f"{world.app}/bye", "by way of the one registered page"
+    told = await browser.fetch("/bff/user", page=f"{world.app}/")
+    assert told.header("clear-site-data") is None
 
 
 @pytest.mark.row("RPLO-8", "CSRF-9")

@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
+from tests.blackbox.conftest import MakeWorld
 from tests.harness.browser import Browser, Page
 from tests.harness.http import ask
 from tests.harness.people import go_through, user
@@ -349,3 +350,16 @@ async def test_without_a_session_an_api_call_is_a_401_problem_and_never_a_redire
     problem = answer.json()
     assert answer.status == 401 and answer.header("location") is None and problem["code"] == "unauthenticated" and problem["request_id"]
     assert (answer.header("content-type") or "").startswith("application/problem+json") and not world.recorder.seen
+
+
+@pytest.mark.row("STEPUP-3", "AUTHZ-8", "AUTHZ-9")
+async def test_a_scope_that_few_need_is_asked_for_when_the_app_wishes_it_and_no_other_is(make_world: MakeWorld) -> None:
+    usual = [scope for scope in SCOPES if scope != "orders:write"]
+    world = make_world(config={"provider": {"scopes": usual, "optional_scopes": ["orders:write"]}})
+    browser = await world.signed_in()
+    assert (await browser.fetch("/writers/x")).status == 403
+    wished = await browser.link(f"{world.app}/bff/login?scope=admin")
+    assert wished.status == 400
+    browser = Browser()
+    assert (await world.sign_in(browser, query="&scope=orders:write")).status == 200
+    assert (await browser.fetch("/writers/x")).status == 200

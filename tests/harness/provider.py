@@ -111,13 +111,13 @@ def sub_of(person: str) -> str:
     return {"ada": "ada-7c1f04", "ben": "ben-58e2b9", "chloe": "chloe-93d6aa"}[person]
 
 
-def as_client(client_id: str, origin: str, secret: str, **more: Any) -> Mapping[str, Any]:
+def as_client(client_id: str, origin: str, secret: str, *, post_logout_path: str = "/", **more: Any) -> Mapping[str, Any]:
     """A client registration for a token handler at ``origin``."""
     return {
         "client_id": client_id,
         "client_secret": secret,
         "redirect_uris": [f"{origin}/bff/callback"],
-        "post_logout_redirect_uris": [f"{origin}/"],
+        "post_logout_redirect_uris": [f"{origin}{post_logout_path}"],
         "backchannel_logout_uri": f"{origin}/bff/backchannel-logout",
         **more,
     }

@@ -47,6 +47,12 @@ BAD: list[tuple[str, tuple[tuple[Any, ...], ...], str]] = [
     ("provider.client_key_file", (("provider", "client_auth", "tls_client_auth"),), "both files"),
     ("provider.scopes", (("provider", "scopes", ["profile"]),), "openid"),
     ("provider.scopes[1]", (("provider", "scopes", ["openid", "a b"]),), "one scope per entry"),
+    ("provider.optional_scopes[0]", (("provider", "optional_scopes", ["a b"]),), "one scope per entry"),
+    ("session.clear_site_data[0]", (("session", "clear_site_data", ["*"]),), "storage"),
+    *(
+        ("spa.post_logout_path", (("spa", "post_logout_path", path),), "such as /signed-out")
+        for path in ("", "signed-out", "//evil.example", "https://evil.example/", "/bff/login", "/a/../b", "/x?y=1", "/x#y", "/%2fevil")
+    ),
     ("provider.id_token_algs[0]", (("provider", "id_token_algs", ["none"]),), "RS256"),
     ("provider.id_token_algs[0]", (("provider", "id_token_algs", ["HS256"]),), "RS256"),
     ("provider.id_token_algs", (("provider", "id_token_algs", []),), "default"),
