@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from tests.harness.programs import environment, wait_until
 
+PTRACE_ATTACH, PTRACE_DETACH = 16, 17
 PROGRAM = """
 import os, signal, sys, time
 from bff.board import Board
@@ -137,3 +139,24 @@ def test_a_pause_of_the_whole_machine_kills_nobody(tmp_path: object) -> None:
             os.kill(pid, signal.SIGCONT)
         time.sleep(3.0)  # in which it would be killed
         assert started(log) == [worker] and "worker_stuck" not in events(log)
+
+
+@pytest.mark.row("F48")
+def test_a_worker_that_somebody_looks_at_with_a_debugger_is_left_alone(tmp_path: object) -> None:
+    """Stopped at a breakpoint it is silent for as long as that takes; let go, it is as good as before."""
+    log = f"{tmp_path}/log"
+    with supervisor("live", log) as process:
+        wait_until(lambda: len(started(log)) == 1, what="a worker")
+        worker = started(log)[0]
+        time.sleep(0.5)
+        ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+        if ptrace(PTRACE_ATTACH, worker, None, None) != 0:
+            pytest.skip(f"nobody may trace here: {os.strerror(ctypes.get_errno())}")
+        try:
+            time.sleep(3.5)  # in which it would be killed
+            assert started(log) == [worker] and "worker_stuck" not in events(log)
+        finally:
+            ptrace(PTRACE_DETACH, worker, None, None)
+        time.sleep(0.5)
+        os.kill(worker, signal.SIGSTOP)
+        wait_until(lambda: len(started(log)) == 2 and process.poll() is None, what="the watch to go on")
