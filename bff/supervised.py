@@ -37,6 +37,7 @@ REREAD_WITHIN_S = 30.0
 def main(arguments: list[str]) -> int:
     """Supervise until SIGTERM; the exit code of ``bff serve``."""
     _raise_file_limit()
+    _leave_no_core_file()
     box, door, manage = PlanBox(int(arguments[0])), _adopt(arguments[1]), _adopt(arguments[2])
     config = arguments[3] if len(arguments) > 3 else ""
     try:
@@ -61,6 +62,12 @@ def _raise_file_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):  # macOS names a hard limit that it does not grant
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _leave_no_core_file() -> None:
+    """A process that crashes would write every token that it holds to a disk."""
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _adopt(number: str) -> socket.socket:

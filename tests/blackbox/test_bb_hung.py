@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,6 +68,15 @@ async def test_a_hung_process_says_where_it_hangs_and_nothing_else(make_world: M
     stack = [line for line in world.product.logs.splitlines() if line.startswith("  File ")]
     assert stack and all(re.fullmatch(r'  File "[^"]+", line \d+ in [\w<>]+', line) for line in stack)
     assert world.product.agents() == [agent], "who answers is not killed"
+
+
+@pytest.mark.row("F48", "PRIV-1")
+def test_a_process_that_crashes_leaves_no_core_file(make_world: MakeWorld) -> None:
+    """It would hold every token that the process does."""
+    world = make_world()
+    for pid in (*world.product.workers(), *world.product.agents()):
+        (limit,) = (line.split()[4:6] for line in Path(f"/proc/{pid}/limits").read_text().splitlines() if line.startswith("Max core"))
+        assert limit == ["0", "0"]
 
 
 @pytest.mark.row("F48", "F47", "OPS-6")
