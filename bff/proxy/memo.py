@@ -8,7 +8,7 @@ the *judgement*: what can change - session, token life, idle time - is compared 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
@@ -34,6 +34,7 @@ PLAN_WEIGHT = 3072
 MAX_SHARED = 256
 MAX_SHARED_BYTES = 2048
 
+SWEPT_AT_ONCE = 64
 MOST_RELUCTANT = 64
 LEFT_SLOTS = 1 << 14
 """Of how many that were pushed out a memory still knows: as many as fit, several times over."""
@@ -244,12 +245,14 @@ class Kept(Generic[K, V]):
         if value is not None:
             self._forget_one(key, value)
 
-    def sweep(self, is_over: Callable[[V], bool]) -> int:
-        """Drop what is over; how many."""
-        over = [key for key, value in self._kept.items() if is_over(value)]
-        for key in over:
-            self.drop(key)
-        return len(over)
+    def sweep(self, is_over: Callable[[V], bool]) -> Iterator[int]:
+        """Look at everything in shares, and drop what is over: how many, for each share. What is new is left to the next sweep."""
+        keys = list(self._kept)
+        for at in range(0, len(keys), SWEPT_AT_ONCE):
+            over = [key for key in keys[at : at + SWEPT_AT_ONCE] if (value := self._kept.get(key)) is not None and is_over(value)]
+            for key in over:
+                self.drop(key)
+            yield len(over)
 
     def forget(self) -> None:
         for value in self._kept.values():
@@ -289,8 +292,9 @@ class HeadMemo(Kept[bytes, Ready]):
             weight += len(end)
         self.put(block, (plan, before, end, seen, weight))
 
-    def drop_stale(self, now: float, believes: Callable[[Live], bool]) -> int:
-        """Drop what ended: nothing of a signed-out user stays here. What goes by a pattern ends with the pattern: sweep those first."""
+    def drop_stale(self, now: float, believes: Callable[[Live], bool]) -> Iterator[int]:
+        """Drop what ended, in shares: nothing of a signed-out user stays here. What goes by a pattern ends with the pattern: sweep those
+        first."""
         return self.sweep(lambda ready: ready[0].gone or (ready[0].admitted is not None and ready[0].stale_at(now, believes)))
 
     def forget(self) -> None:

@@ -15,7 +15,7 @@ it gives, for the request it was learnt from, the very head that the full way ga
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -127,11 +127,10 @@ class Patterns:
         self._shared.forget()
         self.sections.forget()
 
-    def drop_stale(self, now: float, believes: Callable[[Live], bool]) -> int:
-        """Drop the patterns that ended, and what goes by them; how many patterns."""
-        over = self.kept.sweep(lambda pattern: pattern.stale_at(now, believes))
-        self.sections.sweep(lambda section: section.pattern.gone)
-        return over
+    def drop_stale(self, now: float, believes: Callable[[Live], bool]) -> Iterator[int]:
+        """Drop the patterns that ended, and what goes by them, in shares."""
+        yield from self.kept.sweep(lambda pattern: pattern.stale_at(now, believes))
+        yield from self.sections.sweep(lambda section: section.pattern.gone)
 
     def find(self, block: bytes, edge: Edge) -> Alike | None:
         """The way of a head that differs from a judged one only where the judgement doesn't look. None: read it in full."""

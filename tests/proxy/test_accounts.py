@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from bff.base.clock import FakeClock
 from bff.proxy.accounts import MAX_ENDED, SHARE, Accounts
 from bff.proxy.lane import AccessRecord
+from bff.proxy.memo import Kept
+from tests.proxy.rig import open_rig
 
 
 class Books:
@@ -75,3 +78,49 @@ async def test_the_end_hands_on_whatever_is_left() -> None:
     books.accounts.stop([])
     assert len(books.records) == 5000
     assert not books.accounts.ended
+
+
+# -- the look at everything -------------------------------------------------------------------------------------------
+
+
+async def test_a_look_at_everything_is_taken_in_shares_of_a_fraction_of_a_millisecond() -> None:
+    """Each reading of this clock takes a tenth of a millisecond."""
+    async with open_rig() as rig:
+        readings, looked_at, shares = count(), [], []
+        rig.house.monotonic = lambda: next(readings) / 10_000
+        rig.house._looking = (looked_at.append(number) or 1 for number in range(100))  # type: ignore[func-returns-value]
+        while len(looked_at) < 100:
+            before = len(looked_at)
+            rig.house._on_tick()
+            shares.append(len(looked_at) - before)
+        assert max(shares) <= 3
+        assert looked_at == list(range(100))
+
+
+def test_a_sweep_looks_at_everything_in_shares_and_at_nothing_that_left_meanwhile() -> None:
+    kept: Kept[int, int] = Kept(entries=1000, total_bytes=10_000, weigh=lambda key, value: 1)
+    for number in range(300):
+        kept.put(number, number)
+    sweep, seen = kept.sweep(lambda value: value % 2 == 0), []
+    seen.append(next(sweep))
+    kept.drop(299)
+    kept.drop(298)
+    seen.extend(sweep)
+    assert seen == [32, 32, 32, 32, 21]
+    assert sorted(kept._kept) == [number for number in range(299) if number % 2]
+
+
+async def test_a_look_that_fails_is_not_the_last() -> None:
+    async with open_rig(live=True) as rig:
+        await rig.ask()
+
+        def fail(live: object) -> bool:
+            raise ValueError
+
+        rig.house._believes = fail
+        with pytest.raises(ValueError):
+            rig.house._on_tick()
+        rig.house._believes = lambda live: False
+        rig.house._on_tick()
+        rig.house._on_tick()
+        assert len(rig.house.memo) == len(rig.house.patterns.kept) == 0
