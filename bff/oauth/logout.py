@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from bff.base.errors import TokenInvalid
@@ -9,13 +10,16 @@ from bff.base.secret import Secret
 from bff.oauth.claims import check_audience, check_issuer, check_subject, check_window, find_text
 from bff.oauth.jose import CompactJws, check_typ, read_compact
 from bff.oauth.jsontext import JsonObject
-from bff.oauth.types import IdTokenRules, LogoutNotice, Provider
+from bff.oauth.types import IdTokenRules, LogoutNotice, LogoutTyp, Provider
 from bff.oauth.urls import add_query
 
 LOGOUT_EVENT: Final = "http://schemas.openid.net/event/backchannel-logout"
-LOGOUT_TYPES: Final = frozenset({"logout+jwt"})
-UNTYPED: Final = frozenset({"jwt", ""})
-"""What providers write that do not say the kind (BCLO §4.1: it is recommended to)."""
+_TYPES: Final[Mapping[LogoutTyp, frozenset[str]]] = {
+    "strict": frozenset({"logout+jwt"}),
+    "compatible": frozenset({"logout+jwt", ""}),
+    "lenient": frozenset({"logout+jwt", "", "jwt"}),
+}
+"""What may stand on a logout token. To write the kind is recommended and no more (BCLO §2.4); what is written must be true."""
 
 # A longer hint would make a URL that servers on the way refuse (8 KiB is usual); client_id then stands in for it.
 MAX_HINT_CHARS: Final = 6000
@@ -24,7 +28,7 @@ MAX_HINT_CHARS: Final = 6000
 def read_logout_token(token: object, rules: IdTokenRules, *, issuer: str) -> CompactJws:
     """An unverified JWS that may be a logout token of ``issuer`` (format, algorithm, kind, issuer). TokenInvalid."""
     jws = read_compact(token, algorithms=rules.algorithms)
-    check_typ(jws, allowed=LOGOUT_TYPES | UNTYPED if rules.untyped_logout_tokens else LOGOUT_TYPES)
+    check_typ(jws, allowed=_TYPES[rules.logout_typ])
     check_issuer(jws.claims, issuer)
     return jws
 

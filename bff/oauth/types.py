@@ -52,20 +52,23 @@ class ClientIdentity:
     key_id: str = ""
 
 
+LogoutTyp = Literal["strict", "compatible", "lenient"]
+
+
 @dataclass(frozen=True, slots=True)
 class IdTokenRules:
     """What an ID token or logout token must satisfy beyond the fixed rules.
 
     ``algorithms`` is the allow-list (IDTOKEN-6); ``leeway_s`` covers clock skew both ways; ``max_age_s`` is how old
-    an ``iat`` may be; ``trusted_audiences`` may stand beside our client_id (IDTOKEN-3). ``untyped_logout_tokens``: their ``typ`` may be
-    missing or ``JWT`` (BCLO-9).
+    an ``iat`` may be; ``trusted_audiences`` may stand beside our client_id (IDTOKEN-3). ``logout_typ``: their ``typ`` must be
+    written ("strict"), may be missing, or may be missing or ``JWT`` ("lenient") (BCLO-9).
     """
 
     algorithms: tuple[str, ...] = ("RS256", "PS256", "ES256", "Ed25519", "EdDSA", "RS384", "RS512", "ES384", "ES512", "PS384", "PS512")
     leeway_s: float = 60.0
     max_age_s: float = 600.0
     trusted_audiences: tuple[str, ...] = ()
-    untyped_logout_tokens: bool = False
+    logout_typ: LogoutTyp = "compatible"
     logout_max_age_s: float = 120.0
 
 

@@ -114,8 +114,8 @@ class Provider(Section):
         "RS256", "PS256", "ES256", "Ed25519", "EdDSA", "RS384", "RS512", "ES384", "ES512", "PS384", "PS512",
     )  # fmt: skip
     """Signature algorithms accepted for ID tokens and logout tokens."""
-    untyped_logout_tokens: bool = False
-    """Accept logout tokens whose `typ` is missing or `JWT` instead of `logout+jwt`: for older providers, such as Keycloak before 25."""
+    logout_typ: Literal["strict", "compatible", "lenient"] = "compatible"
+    """`typ` of logout tokens: `strict` wants `logout+jwt`, `compatible` takes none as well, `lenient` also `JWT` (Keycloak before 25)."""
     trusted_audiences: tuple[Text, ...] = ()
     """Audiences that may stand beside our client id in an ID token."""
     acr_values: tuple[Text, ...] = ()

@@ -82,7 +82,7 @@ def _build_provider(settings: Settings) -> ProviderPlan:
             algorithms=provider.id_token_algs,
             leeway_s=provider.leeway,
             trusted_audiences=provider.trusted_audiences,
-            untyped_logout_tokens=provider.untyped_logout_tokens,
+            logout_typ=provider.logout_typ,
         ),
         par=provider.par,
         resources=asked_resources(settings),

@@ -30,6 +30,7 @@ async def test_a_good_logout_token_says_whom_to_end(world: World) -> None:
     [
         {"sub": REMOVE},
         {"sid": REMOVE},
+        {"header": {"typ": REMOVE}},
         {"header": {"typ": "LOGOUT+JWT"}},
         {"header": {"typ": "application/logout+jwt"}},
         {"alg": "ES256", "key": EC, "header": {"kid": "e1"}},
@@ -66,7 +67,6 @@ BAD: dict[str, tuple[str, dict[str, Any]]] = {
     "no jti": ("jti", {"jti": REMOVE}),
     "jti number": ("jti", {"jti": 1}),
     "jti huge": ("jti", {"jti": "j" * 300}),
-    "no typ": ("typ", {"header": {"typ": REMOVE}}),
     "typ JWT": ("typ", {"header": {"typ": "JWT"}}),
     "typ at+jwt": ("typ", {"header": {"typ": "at+jwt"}}),
     "typ of another event": ("typ", {"header": {"typ": "secevent+jwt"}}),
@@ -99,11 +99,12 @@ async def test_a_token_of_another_issuer_costs_no_fetch(world: World) -> None:
     assert world.provider.calls == []
 
 
-LENIENT = IdTokenRules(untyped_logout_tokens=True)
+STRICT = IdTokenRules(logout_typ="strict")
+LENIENT = IdTokenRules(logout_typ="lenient")
 
 
 @pytest.mark.row("J18", "BCLO-6", "BCLO-7", "BCLO-9", "IDTOKEN-20")
-@pytest.mark.parametrize("rules", [IdTokenRules(), LENIENT], ids=["strict", "lenient"])
+@pytest.mark.parametrize("rules", [STRICT, IdTokenRules(), LENIENT], ids=["strict", "compatible", "lenient"])
 @pytest.mark.parametrize(
     "changes",
     [
@@ -134,6 +135,15 @@ async def test_a_logout_token_is_no_id_token(world: World, typ: str) -> None:
     world.provider.token_answer(pending, id_token=world.provider.logout_token(nonce=pending.nonce, header={"typ": typ}))
     with pytest.raises(TokenInvalid):
         await world.client.finish_login(pending, [("state", pending.state), ("code", "c")])
+
+
+@pytest.mark.row("BCLO-9")
+async def test_in_strict_mode_the_kind_must_be_written_on_it(build_world: Any) -> None:
+    world = build_world(rules=STRICT)
+    assert await world.client.check_logout_token(world.provider.logout_token())
+    for typ in (REMOVE, "JWT", ""):
+        with pytest.raises(TokenInvalid):
+            await world.client.check_logout_token(world.provider.logout_token(header={"typ": typ}))
 
 
 @pytest.mark.row("BCLO-9")
