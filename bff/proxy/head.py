@@ -98,7 +98,7 @@ class HeadReader:
     Generated request ids are unique, not secret.
     """
 
-    def __init__(self, *, csrf_header: str = "x-csrf", own_cookies: str = "", entries: int = 1024) -> None:
+    def __init__(self, *, csrf_header: str = "x-csrf", own_cookies: str = "", entries: int = 512) -> None:
         self.lines = LineMemo(LineReader(csrf_header=csrf_header.lower().encode(), own_cookies=own_cookies), entries=entries)
         self.starts = LineMemo(read_start, entries=entries)
         self._llhttp = SecondJudge()

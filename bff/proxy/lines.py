@@ -114,8 +114,8 @@ class LineMemo(Generic[T]):
     """Remembers what ``read`` made of exact bytes, two generations deep. Refusals and long lines are never kept, nor is what
     came only once: of that there are just hashes, so that lines that never come again push nothing out.
 
-    Bound: ``entries`` lines of at most ``line_bytes`` in each generation, so 1024 × 2 × 1 KiB at the very worst. Holds cookie
-    lines too, as long as nothing pushes them out; ``forget`` empties it. Owner: one reader, in one door.
+    Bound: ``entries`` lines of at most ``line_bytes`` in each generation, and what was read of them. Holds cookie lines too, as long as
+    nothing pushes them out; ``forget`` empties it. Owner: one reader, in one door.
     """
 
     __slots__ = ("_entries", "_line_bytes", "_met", "_read", "old", "young")
