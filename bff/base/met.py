@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 
-SLOTS = 1 << 15
+SLOTS = 1 << 14
 
 
 class Met:

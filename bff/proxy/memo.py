@@ -36,8 +36,6 @@ MAX_SHARED_BYTES = 2048
 
 SWEPT_AT_ONCE = 64
 MOST_RELUCTANT = 64
-LEFT_SLOTS = 1 << 14
-"""Of how many that were pushed out a memory still knows: as many as fit, several times over."""
 
 NEVER = float("inf")
 K = TypeVar("K", bound=Hashable)
@@ -199,7 +197,7 @@ class Kept(Generic[K, V]):
         self._weigh = weigh
         self._let_go = let_go
         self._bytes = 0
-        self._left = Met(LEFT_SLOTS)
+        self._left = Met()
         self._reluctance = 1
         self._refused = 0
         self._largest = 0
