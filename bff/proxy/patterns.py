@@ -15,6 +15,7 @@ it gives, for the request it was learnt from, the very head that the full way ga
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -220,8 +221,9 @@ class Patterns:
         shared = self._shared
         shared.fresh = 0
         one = shared.one
-        lines = tuple([one(part) if isinstance(part, bytes) else part for part in key])
-        own = sum(len(name) + len(value) for part in lines if isinstance(part, tuple) for name, value in part)
+        held = "" if pattern.live is None else pattern.live.cookie
+        lines: Key = tuple([one(part) if isinstance(part, bytes) else _share_cookies(part, held) for part in key])
+        own = sum(len(value) for part in lines if isinstance(part, tuple) for _, value in part if value is not held)
         pattern.start, pattern.host, pattern.tail = one(pattern.start), one(pattern.host), one(pattern.tail)
         if not pattern.shares_end:
             pattern.end = one(pattern.end)
@@ -289,6 +291,13 @@ class Patterns:
                 self._roads.clear()
             self._roads[line] = road
         return road
+
+
+def _share_cookies(part: str | Cookies, held: str) -> str | Cookies:
+    """The same, with the names that all have and the value that the session is known by already."""
+    if isinstance(part, str):
+        return part
+    return tuple([(sys.intern(name), held if value == held else value) for name, value in part])
 
 
 def _weigh(key: Key, pattern: Pattern) -> int:

@@ -102,7 +102,7 @@ class Live:
     There is one Live per session and worker for as long as anybody holds it, so who watches must hold it. ``half`` is
     the ticket's half of the record key; ``checked_at`` (monotonic) is when the store last vouched for it;
     ``known_at`` (monotonic) is when this version of the session became known; ``stored_seen_at`` is the last activity
-    that the store knows of.
+    that the store knows of. ``cookie`` is the value it was last found by, as whoever holds that value too should hold it.
     """
 
     session: Session | None
@@ -115,6 +115,7 @@ class Live:
     checked_at: float = float("-inf")
     known_at: float = float("-inf")
     stored_seen_at: float = float("-inf")
+    cookie: str = field(default="", repr=False)
 
     @property
     def idle_until(self) -> float:

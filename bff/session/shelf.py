@@ -26,11 +26,12 @@ class Shelf:
     def find(self, cookie_value: str) -> Live | None:
         live = self._recent.get(cookie_value)
         if live is None and (live := self._older.pop(cookie_value, None)) is not None:
-            self._place(cookie_value, live)
+            self._place(live.cookie if live.cookie == cookie_value else cookie_value, live)
         return live
 
     def put(self, cookie_value: str, live: Live) -> None:
         self._lives[live.key] = live
+        live.cookie = cookie_value
         self._place(cookie_value, live)
 
     def know(self, live: Live) -> None:

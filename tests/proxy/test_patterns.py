@@ -275,7 +275,7 @@ def test_a_pattern_weighs_the_bytes_that_no_other_has() -> None:
         )
         weights.append(house.patterns.kept._bytes - before)
     assert weights[0] > 500 + PATTERN_WEIGHT
-    assert weights[1] == weights[2] == PATTERN_WEIGHT + len(NAME) + 1
+    assert weights[1] == weights[2] == PATTERN_WEIGHT + 1
     lines = [next(part for part in key if part == long) for key in house.patterns.kept._kept]
     assert lines[0] is lines[1] is lines[2]
 
@@ -499,3 +499,17 @@ async def test_an_expectation_is_answered_however_often_such_a_request_came() ->
             assert await client.head() == b"HTTP/1.1 100 Continue\r\n\r\n"
             await client.send(data[-4:])
             assert (await client.answer())[0] == 200
+
+
+def test_a_pattern_holds_the_cookies_value_that_the_session_is_known_by_and_no_other() -> None:
+    world = World()
+    world.live.cookie = "".join(["ali", "ce"])
+    house = build_house(world, world.clock)
+    check_alike(world, house, write(b"GET /api/x", usual), EDGES[0])
+    (key,) = house.patterns.kept._kept
+    cookies = next(part for part in key if isinstance(part, tuple))
+    assert cookies == ((NAME, "alice"),)
+    assert cookies[0][1] is world.live.cookie
+    world.live.cookie = "another"
+    check_alike(world, house, write(b"GET /files/x", usual), EDGES[0])
+    assert next(part for part in list(house.patterns.kept._kept)[-1] if isinstance(part, tuple)) == cookies
