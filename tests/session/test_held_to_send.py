@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,8 @@ from bff.session.model import Grant, Live, Session
 from bff.session.record import find_session
 from bff.session.renewal import build_credential, find_credential
 from bff.session.sealing import KeyRing
+from bff.session.shelf import Shelf
+from bff.session.store.sqlite_schema import CACHE_KIB, open_connection
 from tests.session.world import World
 
 
@@ -93,3 +96,20 @@ async def test_what_the_agent_renewed_is_held_to_send_as_well(world: World) -> N
     held = await worker.reread(live)
     assert held.grants[""].ending == b"\r\nAuthorization: Bearer h.newer.s\r\n\r\n"
     assert held.grants[""].access_token is WITHHELD
+
+
+def test_a_cookies_value_that_is_asked_for_again_and_again_is_held_once() -> None:
+    shelf = Shelf(cached=4)
+    for number in range(4):
+        shelf.put(f"value-{number}", Live(None, 0.0, 1.0, key=b"%d" % number))
+    known = shelf.find("value-0")
+    assert known is not None
+    assert next(value for value in shelf._recent if value == "value-0") is known.cookie
+    assert shelf.find("value-4") is None
+
+
+def test_of_the_session_file_each_connection_holds_little(tmp_path: Path) -> None:
+    """SQLite's own default, 2 MiB for each connection of each process, is more than a thousand sessions weigh."""
+    connection = open_connection(tmp_path / "s.db", busy_ms=100)
+    assert connection.execute("PRAGMA cache_size").fetchone()[0] == -CACHE_KIB
+    connection.close()
