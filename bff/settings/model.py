@@ -142,7 +142,7 @@ class Session(Section):
     max: Duration = written("12h")
     """Signed out after this long in any case."""
     cached: Annotated[int, Field(ge=1, le=10_000_000)] = 20_000
-    """Opened sessions each worker keeps in memory."""
+    """Opened sessions each worker keeps in memory: 2 KiB each besides their access tokens and large claims. Others are read again."""
     claims: tuple[Text, ...] = (
         "name", "given_name", "family_name", "nickname", "preferred_username", "picture", "locale", "zoneinfo", "email", "email_verified",
     )  # fmt: skip
