@@ -102,8 +102,7 @@ class Door(asyncio.Protocol):
             house.touch(plan)
         lane.active += 1
         seat.active += 1
-        house.ids += 1
-        request_id = b"%b%x" % (house.id_prefix, house.ids)
+        request_id = seen.request_id.encode() if plan.named else house.next_id()
         exchange = Exchange(self, request_id, house.monotonic())
         exchange.plan = plan
         exchange.seen = seen
@@ -152,7 +151,8 @@ class Door(asyncio.Protocol):
         house = self.house
         ready = ready or house.look_up(block, self.edge)
         if ready is not None and ready[0].good_at(house.now()):
-            self._begin(house.next_id(), block).go_again(ready)
+            request_id = ready[3].request_id.encode() if ready[0].named else house.next_id()
+            self._begin(request_id, block).go_again(ready)
             return
         if house.asked is not None and house.asked.take(self, block):
             return

@@ -73,7 +73,8 @@ _BAD_FORWARDED: Final = malformed("The front proxy's forwarded headers are malfo
 _LOOP: Final = Refusal(508, "loop_detected", "This request already came through here.", close=True)
 
 _WS_KEY = re.compile(r"[A-Za-z0-9+/]{21}[AQgw]==")
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+may_name = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
+"""Whether a trusted peer's X-Request-Id is one that we take over."""
 _PERSISTENCE: Final = frozenset({b"close", b"keep-alive", b"upgrade"})
 
 
@@ -219,7 +220,7 @@ class HeadReader:
         )
 
     def _name_request(self, given: str | None, edge: Edge) -> str:
-        if given is not None and edge.peer_trusted and _REQUEST_ID.fullmatch(given):
+        if given is not None and edge.peer_trusted and may_name(given):
             return given
         return f"{self._id_prefix}{next(self._ids):x}"
 

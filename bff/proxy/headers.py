@@ -99,6 +99,13 @@ def outbound_head(admitted: Admitted, *, rules: HeaderRules, websocket_key: byte
     return b"".join(parts)
 
 
+def split_at_id(head: bytes, request_id: str) -> tuple[bytes, bytes]:
+    """An outbound head around its request id; (``head``, b"") if it has none."""
+    mark = b"X-Request-Id: " + request_id.encode()
+    at = head.rfind(mark)
+    return (head[: at + 14], head[at + len(mark) :]) if at >= 0 else (head, b"")
+
+
 def agent_head(admitted: Admitted, *, handoff: bytes) -> bytes:
     """The same for the agent: the browser's Host stays, and ``handoff`` is the note with the verdict, cookies and all."""
     facts = admitted.facts

@@ -24,7 +24,7 @@ from bff.proxy.door import Door
 from bff.proxy.drain import end_what_may
 from bff.proxy.edge import Edge, Network
 from bff.proxy.head import HeadReader
-from bff.proxy.headers import HeaderRules, agent_head, outbound_head
+from bff.proxy.headers import HeaderRules, agent_head, outbound_head, split_at_id
 from bff.proxy.lane import Lane, Seat
 from bff.proxy.memo import HeadMemo, Plan, Ready, Way
 from bff.proxy.patterns import Pattern, Patterns
@@ -257,11 +257,11 @@ class DoorHouse:
     def remember(self, block: bytes, plan: Plan) -> None:
         """Keep a plan for the same bytes to come, if using it again is safe: an API's, with a body of known length or none."""
         admitted = plan.admitted
-        if self.keeps_alive and plan.replies is not None and plan.head[1] and admitted is not None and not admitted.facts.chunked:
+        if self.keeps_alive and plan.replies is not None and admitted is not None and not admitted.facts.chunked:
             if self.patterns.learn(block, plan, admitted):
                 self.memo.drop(block)  # what went by an older pattern; it comes again by the new one, and then it gets a place
                 self.memo.came_before(block)
-            elif self.memo.has_room or self.memo.came_before(block):
+            elif plan.head[1] and (self.memo.has_room or self.memo.came_before(block)):
                 self.memo.keep(block, (plan, *plan.head, admitted.facts, 0))
 
     def look_up(self, block: bytes, edge: Edge) -> Ready | None:
@@ -382,6 +382,4 @@ def _split(head: bytes, facts: Facts, edge: Edge) -> tuple[bytes, bytes]:
     """The head around its request id, so that each use gets an id of its own; whole where a front proxy chose the id."""
     if edge.peer_trusted and any(name.lower() == b"x-request-id" for name, _ in facts.headers):
         return head, b""
-    mark = b"X-Request-Id: " + facts.request_id.encode()
-    at = head.rfind(mark)
-    return (head[: at + 14], head[at + len(mark) :]) if at >= 0 else (head, b"")
+    return split_at_id(head, facts.request_id)

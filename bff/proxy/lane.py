@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Glimpse:
-    """What is known of a request that was let through by a pattern. The same names as in ``Facts``."""
+    """What is known of a request that was let through by a pattern. The same names as in ``Facts``; ``request_id`` is "" unless a
+    trusted peer has given it one."""
 
     method: str
     path: str
     client_ip: str
     traceparent: str | None
     body_length: int
+    request_id: str
 
 
 LATENCY_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

@@ -97,6 +97,7 @@ class Plan:
         "keep_alive",
         "lane",
         "live",
+        "named",
         "origin",
         "proxied",
         "replayable",
@@ -126,6 +127,7 @@ class Plan:
         self.replies: Replies | None = None
         self.websocket_key = b""
         self.gone = False
+        self.named = False
         self.live: Live | None = live
         self.judged: Session | None = judged
         self.valid_until = admitted.valid_until

@@ -3,10 +3,11 @@
 A verdict and the outbound head depend on the method, the route, the connection and the header lines that mean something to
 us (bff.proxy.lines gives those a place); of the cookies on those whose names begin as ours do, of the body on whether there is one.
 The rest - path and query below the route's prefix, lines that an API may see and we don't read, other cookies, the length of a body,
-the trace - changes from request to request in what browsers and front proxies really send, and misses ``HeadMemo``. So each of these
-requests is read line by line under the same grammar, llhttp sees every byte of it, and what it may forward is its own; only the
-judgement and our own lines come from the pattern. What may have changed since is compared on every use, as for a plan. (Measured:
-a request with another trace or other analytics cookies each time costs a third of one that is judged in full.)
+the trace, a front proxy's request id - changes from request to request in what browsers and front proxies really send, and misses
+``HeadMemo``. So each of these requests is read line by line under the same grammar, llhttp sees every byte of its head, and what
+it may forward is its own; only the judgement and our own lines come from the pattern. What may have changed since is compared on
+every use, as for a plan. (Measured: a request with another trace, request id or other cookies each time costs a third of one that
+is judged in full.)
 
 Where only the request line and the trace are new there is a shorter way to the same (bff.proxy.sections). A pattern is kept only if
 it gives, for the request it was learnt from, the very head that the full way gave. A head that comes a second time gets a place in
@@ -24,8 +25,8 @@ from bff.policy.facts import Facts
 from bff.policy.routes import Route
 from bff.policy.verdict import Admitted, Refusal, Target, build_admitted
 from bff.proxy.edge import Edge
-from bff.proxy.head import MAX_LINES, HeadReader
-from bff.proxy.headers import HeaderRules, outbound_cookies
+from bff.proxy.head import MAX_LINES, HeadReader, may_name
+from bff.proxy.headers import HeaderRules, outbound_cookies, split_at_id
 from bff.proxy.lane import Glimpse
 from bff.proxy.lines import CONTENT_LENGTH, COOKIE, REQUEST_ID, TRACEPARENT, Cookies, Jar
 from bff.proxy.memo import MAX_KEPT_HEAD_BYTES, HeadMemo, Kept, Plan, Shared, credential_in, share
@@ -36,7 +37,8 @@ from bff.session.model import Live
 Key = tuple[str | bytes | Cookies, ...]
 
 UPLOAD: Final = b"a body"
-"""In a key, for the Content-Length of a body: a line always has a colon."""
+NAMED: Final = b"a name"
+"""In a key, for the Content-Length of a body and for a request id that goes out as it came: a line always has a colon."""
 
 MAX_ROADS = 512
 MAX_ROAD_BYTES = 1024
@@ -152,14 +154,14 @@ class Patterns:
         before = pattern.start + road.rest + section.before
         if trace is not None:
             before += trace + section.between
-        seen = Glimpse(road.method, road.path, pattern.client_ip, None if trace is None else trace.decode(), section.body_length)
+        seen = Glimpse(road.method, road.path, pattern.client_ip, None if trace is None else trace.decode(), section.body_length, "")
         return self._found(block, (pattern, before, section.end, seen, 0))
 
     def _find_by_lines(self, block: bytes, edge: Edge, road: Road, fields: bytes) -> Alike | None:
         scanned = self._scan(block, edge, road)
         if scanned is None:
             return None
-        key, lines, trace, jar, length = scanned
+        key, lines, trace, jar, length, name = scanned
         pattern = self.kept.find(key)
         if pattern is None or pattern.edge is not edge or not self._fits(pattern, road, length, block):
             return None
@@ -169,7 +171,7 @@ class Patterns:
             lines.append(sent)
         lines.append(b"")
         end = b"%bContent-Length: %d\r\n\r\n" % (pattern.end[:-2], length) if length else pattern.end
-        alike = pattern, b"\r\n".join(lines), end, Glimpse(road.method, road.path, pattern.client_ip, trace, length), 0
+        alike = pattern, b"\r\n".join(lines), end, Glimpse(road.method, road.path, pattern.client_ip, trace, length, name), 0
         self.sections.meet((road.kind, fields), alike, len(lines[0]))
         return self._found(block, alike)
 
@@ -182,8 +184,8 @@ class Patterns:
         return self._reader.ends(block)
 
     def _found(self, block: bytes, alike: Alike) -> Alike:
-        """Traced requests are not worth remembering: no two are the same."""
-        if alike[3].traceparent is None and self._memo.came_before(block):
+        """Traced requests and those with names are not worth remembering: no two are the same."""
+        if alike[3].traceparent is None and not alike[3].request_id and self._memo.came_before(block):
             self._memo.keep(block, alike)
         return alike
 
@@ -196,19 +198,21 @@ class Patterns:
         scanned = self._scan(block, plan.edge, road) if road is not None else None
         if scanned is None or road is None or target is None or facts.connection or facts.expect_continue:
             return False
-        key, lines, _, jar, length = scanned
+        key, lines, _, jar, length, name = scanned
         start = f"{facts.method} {target.upstream.base_path}".encode("ascii")
         host = f"Host: {target.upstream.authority}".encode("ascii")
         lines[:2] = start + road.rest, host
         if jar is not None and (sent := self._sent(jar, road.route)):
             lines.append(sent)
         own = b"\r\n".join(lines) + b"\r\n"
-        head, end = plan.head
+        head, end = split_at_id(plan.head[0], name) if name else plan.head
         framing = b"Content-Length: %d\r\n\r\n" % length if length else b"\r\n"
         if road.route is not admitted.route or not head.startswith(own) or not end.endswith(framing):
             return False
         if self.kept.admits(key):
-            self._keep(key, Pattern(plan, admitted, start, host, head[len(own) :], end[: -len(framing)] + b"\r\n" if length else end))
+            pattern = Pattern(plan, admitted, start, host, head[len(own) :], end[: -len(framing)] + b"\r\n" if length else end)
+            pattern.named = bool(name)
+            self._keep(key, pattern)
         return True
 
     def _sent(self, jar: Jar, route: Route) -> bytes:
@@ -230,9 +234,9 @@ class Patterns:
         pattern.weight = PATTERN_WEIGHT + own + shared.fresh
         self.kept.put(lines, pattern)
 
-    def _scan(self, block: bytes, edge: Edge, road: Road) -> tuple[Key, list[bytes], str | None, Jar | None, int] | None:
-        """One walk over the lines: (key, [two free places, passing lines ...], trace, cookies, length of the body). None for
-        anything unusual, and for everything that the full way refuses while reading."""
+    def _scan(self, block: bytes, edge: Edge, road: Road) -> tuple[Key, list[bytes], str | None, Jar | None, int, str] | None:
+        """One walk over the lines: (key, [two free places, passing lines ...], trace, cookies, length of the body, request id if it
+        came with one that we take over). None for anything unusual, and for everything that the full way refuses while reading."""
         if len(block) > MAX_KEPT_HEAD_BYTES or not block.endswith(b"\r\n\r\n"):
             return None
         lines = block[:-4].split(b"\r\n")
@@ -244,7 +248,7 @@ class Patterns:
         trace: str | None = None
         jar: Jar | None = None
         length = -1
-        named = edge.peer_trusted
+        name = None
         memo = self._reader.lines
         known = memo.young.get
         for line, entry in zip(lines, map(known, lines), strict=True):
@@ -269,13 +273,17 @@ class Patterns:
                         return None
                     length = meaning
                     judged.append(UPLOAD if length else line)
-                elif place == REQUEST_ID and not named:
-                    named = True  # ours goes out instead; a second one is refused, so it must count as judged
+                elif place == REQUEST_ID:
+                    if name is not None:
+                        return None
+                    name = meaning if edge.peer_trusted and may_name(meaning) else ""  # ours goes out instead
+                    if name:
+                        judged.append(NAMED)
                 else:
                     judged.append(line)
             if passes is not None:
                 passing.append(passes)
-        return tuple(judged), passing, trace, jar, max(length, 0)
+        return tuple(judged), passing, trace, jar, max(length, 0), name or ""
 
     def _find_road(self, line: bytes) -> Road | None:
         start = read_start(line)

@@ -64,8 +64,8 @@ class Sections(Kept[Key, Section]):
 
     def meet(self, key: Key, alike: Alike, first_line_bytes: int) -> None:
         """Remember what became of a head with this section, if it is not the first."""
-        if self._met.is_first(hash(key)) or not self.admits(key):
-            return
+        if alike[3].request_id or self._met.is_first(hash(key)) or not self.admits(key):
+            return  # one with a name never comes again
         pattern, head, end, seen, _ = alike
         before, between = head[first_line_bytes:], b""
         if seen.traceparent is not None:

@@ -44,7 +44,7 @@ def ready(number: int, size: int = 100, by: Plan | None = None) -> Ready:
     """As a pattern makes them: a plan without a verdict of its own, an outbound head of ``size`` bytes."""
     made = by or plan()
     made.admitted = None
-    return made, b"%d" % number + b"x" * size, b"", Glimpse("GET", f"/{number}", "", None, 0), 0
+    return made, b"%d" % number + b"x" * size, b"", Glimpse("GET", f"/{number}", "", None, 0, ""), 0
 
 
 def test_the_head_memo_is_bounded_in_entries_and_in_bytes() -> None:
@@ -64,7 +64,7 @@ def test_the_head_memo_is_bounded_in_entries_and_in_bytes() -> None:
 
 def test_heads_that_go_out_alike_weigh_their_own_bytes_and_hold_the_others_once() -> None:
     memo = HeadMemo()
-    by, seen = plan(), Glimpse("GET", "/", "", None, 0)
+    by, seen = plan(), Glimpse("GET", "/", "", None, 0, "")
     by.admitted = None
     for number in range(3):
         memo.keep(b"%d" % number, (by, bytes(bytearray(b"x" * 500)), by.end, seen, 0))

@@ -44,7 +44,7 @@ TRACE_LINES = [b"traceparent: " + TRACE, b"Traceparent: " + TRACE.replace(b"b", 
 ODD = [b"", b"Accept: a\0", OWN, b"Cookie: " + NAME.encode() + b"=bob", b"cookie: theme=x; _ga=1; " + NAME.lower().encode() + b"=alice"]
 ODD += [b"Cookie: _ga=1.%d; =x; y; %b-login-a=b" % (number, NAME.encode()) for number in range(2)]
 LINES = b"""Accept: application/json|Accept: text/event-stream|User-Agent: x|User-Agent: y|X-Free: 1|X-Free: 2|x-free:3
-If-None-Match: "a"|traceparent: bad|tracestate: a=b|X-Request-Id: one|X-Request-Id: two|X-CSRF: 1|X-CSRF: 0|Origin: https://a.test
+If-None-Match: "a"|traceparent: bad|tracestate: a=b|X-Request-Id: one|X-Request-Id: two|x-request-id: n o|X-CSRF: 1|X-CSRF: 0|Origin: https://a.test
 Origin: https://evil.test|Sec-Fetch-Site: same-origin|Sec-Fetch-Site: cross-site|Sec-Fetch-Dest: empty|Sec-Fetch-Dest: document
 Sec-Fetch-Mode: cors|sec-purpose: prefetch|Referer: https://a.test/|Connection: keep-alive|Connection: close|Connection: X-Free
 Connection: keep-alive, x-free|Content-Length: 0|Content-Length: 3|Content-Length: 44|content-length: 0003
@@ -112,7 +112,8 @@ def check_once(world: World, house: DoorHouse, block: bytes, edge: Edge) -> bool
         if name != "request_id":
             assert getattr(whole.admitted.facts, name) == getattr(facts, name)
     full = house.plan(verdict, edge)
-    assert full.head[1], "a front proxy chose the id"
+    named = edge.peer_trusted and any(name.lower() == b"x-request-id" and value in (b"one", b"two") for name, value in facts.headers)
+    assert (plan.named, seen.request_id) == (named, facts.request_id if named else "")
     for name in ("keep_alive", "bodiless", "replayable", "replies", "origin", "lane", "touches", "touch_s", "session_key", "proxied"):
         assert getattr(plan, name) == getattr(full, name)
     for name in ("method", "path", "client_ip", "traceparent", "body_length"):
@@ -513,3 +514,49 @@ def test_a_pattern_holds_the_cookies_value_that_the_session_is_known_by_and_no_o
     world.live.cookie = "another"
     check_alike(world, house, write(b"GET /files/x", usual), EDGES[0])
     assert next(part for part in list(house.patterns.kept._kept)[-1] if isinstance(part, tuple)) == cookies
+
+
+# ── names that a front proxy gave ────────────────────────────────────────────────────────────────────────────────────
+
+
+def named(number: int, name: bytes = b"") -> bytes:
+    name = name or b"given-%d" % number
+    return ask(number).replace(b"X-CSRF", b"X-Request-Id: %b\r\nX-CSRF" % name)
+
+
+async def test_a_trusted_peers_names_go_out_and_into_the_log_whatever_is_judged_once() -> None:
+    async with open_rig(token=True, upstream=BELOW, options={"trusted": (ip_network("127.0.0.0/8"),)}) as rig:
+        client = await rig.client()
+        for number in range(4):
+            await client.send(named(number))
+            assert (await client.answer())[0] == 200
+        await client.send(named(1))
+        await client.answer()
+        assert len(rig.guard.asked) == 1
+        seen = rig.upstream.peers[0].seen
+        assert [seen.count(b"\r\nX-Request-Id: given-%d\r\n" % number) for number in range(4)] == [1, 2, 1, 1]
+        rig.house.tick()
+        assert [record[1] for record in rig.records] == [b"given-0", b"given-1", b"given-2", b"given-3", b"given-1"]
+
+
+async def test_a_strangers_names_stay_outside_and_a_name_that_is_none_is_replaced() -> None:
+    for trusted, name in (((), b""), ((ip_network("127.0.0.0/8"),), b"no name")):
+        async with open_rig(token=True, upstream=BELOW, options={"trusted": trusted}) as rig:
+            client = await rig.client()
+            for number in range(4):
+                await client.send(named(number, name) if number else ask(number))
+                assert (await client.answer())[0] == 200
+            seen = rig.upstream.peers[0].seen
+            assert b"given" not in seen and b"no name" not in seen
+            assert seen.count(b"\r\nX-Request-Id: ") == 4
+
+
+@pytest.mark.row("M10")
+async def test_two_names_are_refused_behind_any_number_of_requests_with_one() -> None:
+    async with open_rig(token=True, upstream=BELOW, options={"trusted": (ip_network("127.0.0.0/8"),)}) as rig:
+        client = await rig.client()
+        for number in range(3):
+            await client.send(named(number))
+            assert (await client.answer())[0] == 200
+        await client.send(named(4).replace(b"X-CSRF", b"X-Request-Id: again\r\nX-CSRF"))
+        assert (await client.answer())[0] == 400
