@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import pytest
 
 from bff.assembly import fit_connections
+from bff.board import Board
 from bff.supervisor import Supervisor, _Slot
 from tests.blackbox.conftest import MakeWorld
 from tests.harness.people import user
@@ -48,7 +49,7 @@ def test_a_replacement_that_cannot_start_does_not_end_those_who_serve(sibling_s:
         assert event == "worker_ended" and fields["exit"] == 69
 
     now = time.monotonic()
-    supervisor = Supervisor(work=lambda _slot, _lifeline: 0, workers=2, grace_s=1.0, reload=lambda: None, say=say)
+    supervisor = Supervisor(work=lambda _slot, _lifeline: 0, workers=2, grace_s=1.0, reload=lambda: None, say=say, board=Board(2))
     failed = _Slot(1, started=now - 1.0, pid=2)
     supervisor._slots = [_Slot(0, started=now - sibling_s, pid=1), failed]
     supervisor._ended(failed, 69)
