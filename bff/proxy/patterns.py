@@ -196,7 +196,7 @@ class Patterns:
         line = block[: block.find(b"\r\n")]
         road = self._roads.get(line) or self._find_road(line)
         scanned = self._scan(block, plan.edge, road) if road is not None else None
-        if scanned is None or road is None or target is None or facts.connection or facts.expect_continue:
+        if scanned is None or road is None or target is None or facts.connection:
             return False
         key, lines, _, jar, length, name = scanned
         start = f"{facts.method} {target.upstream.base_path}".encode("ascii")

@@ -14,7 +14,7 @@ from bff.policy.handoff import Handoff
 from bff.policy.routes import Limits
 from bff.policy.verdict import Admitted, Refusal
 from bff.proxy.edge import Edge
-from bff.proxy.head import read_facts
+from bff.proxy.head import HeadReader, read_facts
 from bff.proxy.headers import HeaderRules, outbound_head
 from bff.proxy.house import DoorHouse, DoorOptions
 from bff.proxy.patterns import PATTERN_WEIGHT
@@ -23,7 +23,7 @@ from bff.session.model import Credential, Live
 from bff.session.sealing import KeyRing
 from bff.session.signing import Signer
 from tests.proxy.gate import NAME, ORIGIN, World
-from tests.proxy.rig import answering, build_session, eventually, field_of, open_rig, turns
+from tests.proxy.rig import OK, answering, build_session, eventually, field_of, open_rig, turns
 
 HOSTS = frozenset({"a.test"})
 EDGES = [
@@ -158,7 +158,7 @@ def test_a_request_that_differs_only_in_lines_nobody_judges_finds_the_pattern(st
     found = check_alike(world, house, write(start, [*usual, *free, b"X-More: 1", *judged]), EDGES[0])
     kept = isinstance(verdict, Admitted) and house.plan(verdict, EDGES[0]).replies is not None and not verdict.facts.chunked
     unusual = isinstance(verdict, Admitted) and (
-        verdict.facts.connection or verdict.facts.encoded_slash or verdict.facts.method == "OPTIONS" or verdict.facts.expect_continue
+        verdict.facts.connection or verdict.facts.encoded_slash or verdict.facts.method == "OPTIONS"
     )
     two_cookie_lines = any(line[:7].lower() == b"cookie:" for line in judged)
     dropped_trace = b"traceparent: bad" in judged
@@ -194,6 +194,18 @@ def test_llhttp_has_its_say_on_every_head() -> None:
     assert found
     house.reader.ends = lambda block: False  # type: ignore[method-assign]
     assert house.find_alike(write(b"GET /api/x", [*usual, b"X-Free: 2"]), EDGES[0]) is None
+    check_alike(world, house, write(b"POST /api/x", [*usual, b"Content-Length: 3"]), EDGES[0])
+    longer = write(b"POST /api/x", [*usual, b"Content-Length: 4"])
+    assert house.find_alike(longer, EDGES[0]) is not None
+    house.reader.begins = lambda block: False  # type: ignore[method-assign]
+    assert house.find_alike(longer, EDGES[0]) is None
+
+
+def test_llhttp_knows_a_head_with_a_body_to_come_from_one_that_is_all() -> None:
+    reader = HeadReader()
+    for lines, begins in (([], False), ([b"Content-Length: 0"], False), ([b"Content-Length: 1"], True), ([b"Content-Length: x"], False)):
+        assert reader.begins(write(b"POST /api/x", [*usual, *lines])) is begins
+        assert reader.ends(write(b"GET /api/x", usual)), "whatever came before"
 
 
 def found_after(change: Any) -> tuple[World, DoorHouse, bool]:
@@ -489,6 +501,31 @@ async def test_a_small_body_and_the_request_behind_it_in_one_read_are_two_reques
         assert [(await client.answer())[0] for _ in range(3)] == [200, 200, 200]
         seen = b"".join(peer.seen for peer in rig.upstream.peers)
         assert seen.count(b"Content-Length: 6\r\n\r\nsecond") == seen.count(b"Content-Length: 5\r\n\r\nthird") == 1
+
+
+async def test_a_request_that_found_no_connection_at_rest_is_repeated_with_the_renewed_token() -> None:
+    """TOKEN-10: the head made for the first try holds the token that was refused."""
+    last = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    refusal = b'HTTP/1.1 401 No\r\nWWW-Authenticate: Bearer error="invalid_token"\r\nContent-Length: 0\r\n\r\n'
+    async with open_rig(answering(last, refusal, last), token=True, upstream=BELOW) as rig:
+        rig.desk.fresh = Credential(b"Bearer token-2", rig.clock.now() + 600)
+        client = await rig.client()
+        for number in range(2):
+            await client.send(call(number))
+            assert (await client.answer())[0] == 200
+        assert len(rig.guard.asked) == 1
+        again = rig.upstream.peers[-1].seen
+        assert b"Authorization: Bearer token-2\r\n" in again and b"token-1" not in again
+        assert again.count(b"traceparent: 00-%032x-" % 2) == 1
+
+
+async def test_a_refusal_behind_a_short_body_leaves_the_connection_in_step() -> None:
+    async with open_rig(answering(b"nonsense\r\n\r\n", OK), token=True, upstream=BELOW) as rig:
+        client = await rig.client()
+        await client.send(call(0, body=b"short"))
+        assert (await client.answer())[0] == 502
+        await client.send(call(1))
+        assert (await client.answer())[0] == 200
 
 
 async def test_an_expectation_is_answered_however_often_such_a_request_came() -> None:

@@ -122,4 +122,5 @@ def test_what_is_cut_out_is_the_value_of_a_line_that_the_line_reader_takes_for_a
     at = next(number for number, line in enumerate(lines) if line[:11] == b"traceparent")
     assert LineReader()(lines[at])[2].encode() == trace  # type: ignore[index]
     lines[at] = b"traceparent: "
+    assert cut_trace(fields.replace(trace, trace + b"0")) == (fields.replace(trace, trace + b"0"), None)
     assert rest == b"".join(b"\r\n" + line for line in lines) + b"\r\n\r\n"
