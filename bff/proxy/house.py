@@ -65,8 +65,8 @@ class DoorOptions:
     linger_bytes: int = 32 * 1024 * 1024
     ping_s: float = 20.0
     memo_entries: int = 8192
-    memo_bytes: int = 6 * 1024 * 1024
-    pattern_bytes: int = 8 * 1024 * 1024
+    memo_bytes: int = 5 * 1024 * 1024
+    pattern_bytes: int = 5 * 1024 * 1024
 
 
 class Judge(Protocol):

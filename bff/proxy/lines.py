@@ -158,14 +158,14 @@ def may_pass(name: bytes) -> bool:
 
 
 class Jar:
-    """The cookies of one line. ``pairs`` are all of them, ``ours`` those whose names begin as ours do, in any spelling: no judgement
-    looks at others. ``sent`` is what an API of ``route`` may see of it, as last asked for (bff.proxy.patterns)."""
+    """The cookies of one line. ``pairs`` are all of them, ``ours`` name and value of those that begin as ours do, in any spelling: no
+    judgement looks at others. ``sent`` is what an API of ``route`` may see of it, as last asked for (bff.proxy.patterns)."""
 
     __slots__ = ("ours", "pairs", "route", "sent")
 
     def __init__(self, pairs: Cookies, own_prefix: str) -> None:
         self.pairs = pairs
-        self.ours = tuple([pair for pair in pairs if pair[0].lower().startswith(own_prefix)])
+        self.ours = tuple([text for pair in pairs if pair[0].lower().startswith(own_prefix) for text in pair])
         self.route: Route | None = None
         self.sent = b""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from bff.base.met import Met
@@ -19,7 +18,7 @@ from bff.policy.verdict import Admitted
 from bff.proxy.edge import Edge
 from bff.proxy.lane import Glimpse, Lane, Seat
 from bff.proxy.replies import Replies
-from bff.session.model import Credential, Live, Session
+from bff.session.model import Live, Session
 
 if TYPE_CHECKING:
     from bff.proxy.upstream import Origin
@@ -57,24 +56,20 @@ class Way:
         self.bodiless = Replies()
 
 
-def share(admitted: Admitted, end: bytes) -> tuple[Credential | None, bytes]:
-    """The credential without its value (``credential_in``), and the end of the outbound head: that of the session's grant, if it is
-    the same. A token is most of what a session weighs."""
-    credential = admitted.credential
-    if credential is None:
-        return None, end
-    grant = None if admitted.judged is None else admitted.judged.grants.get(credential.audience)
-    return replace(credential, authorization=b""), grant.ending if grant is not None and grant.ending == end else end
+def held_end(admitted: Admitted, end: bytes) -> bytes:
+    """The end of an outbound head, as the session's grant holds it if it is the same: a token is most of what a session weighs."""
+    if admitted.credential is None or admitted.judged is None:
+        return end
+    grant = admitted.judged.grants.get(admitted.credential.audience)
+    return grant.ending if grant is not None and grant.ending == end else end
 
 
-def credential_in(end: bytes, credential: Credential | None) -> Credential | None:
-    """``credential`` with the value that the outbound head ends with."""
-    if credential is None:
-        return None
+def authorization_in(end: bytes) -> bytes:
+    """The value of the Authorization header that an outbound head ends with. RuntimeError if there is none."""
     start = len(_AUTHORIZATION)
     if not end.startswith(_AUTHORIZATION):
         raise RuntimeError("a credential that was not sent")
-    return replace(credential, authorization=end[start : end.index(b"\r\n", start)])
+    return end[start : end.index(b"\r\n", start)]
 
 
 class Plan:
@@ -269,7 +264,7 @@ class Kept(Generic[K, V]):
 class HeadMemo(Kept[bytes, Ready]):
     """What to send for exact head bytes."""
 
-    def __init__(self, *, entries: int = 8192, total_bytes: int = 6 * 1024 * 1024) -> None:
+    def __init__(self, *, entries: int = 8192, total_bytes: int = 5 * 1024 * 1024) -> None:
         super().__init__(entries=entries, total_bytes=total_bytes, weigh=lambda block, ready: ready[4])
         self._met = Met()
         self._shared = Shared()

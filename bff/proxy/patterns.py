@@ -28,13 +28,13 @@ from bff.proxy.edge import Edge
 from bff.proxy.head import MAX_LINES, HeadReader, may_name
 from bff.proxy.headers import HeaderRules, outbound_cookies, split_at_id
 from bff.proxy.lane import Glimpse
-from bff.proxy.lines import CONTENT_LENGTH, COOKIE, REQUEST_ID, TRACEPARENT, Cookies, Jar
-from bff.proxy.memo import MAX_KEPT_HEAD_BYTES, HeadMemo, Kept, Plan, Shared, credential_in, share
+from bff.proxy.lines import CONTENT_LENGTH, COOKIE, REQUEST_ID, TRACEPARENT, Jar
+from bff.proxy.memo import MAX_KEPT_HEAD_BYTES, HeadMemo, Kept, Plan, Shared, authorization_in, held_end
 from bff.proxy.path import read_start
 from bff.proxy.sections import Sections, cut_trace
-from bff.session.model import Live
+from bff.session.model import Credential, Live
 
-Key = tuple[str | bytes | Cookies, ...]
+Key = tuple[str | bytes, ...]
 
 UPLOAD: Final = b"a body"
 NAMED: Final = b"a name"
@@ -45,6 +45,7 @@ MAX_ROAD_BYTES = 1024
 PATTERN_WEIGHT = 640
 """What a pattern weighs besides the bytes of its own: those that no other pattern has (measured)."""
 
+NO_SCOPES: Final[frozenset[str]] = frozenset()
 NOBODY: Final = Facts("GET", "/", None, "", ())
 """Whose facts a pattern holds: it is for many requests, and weighs half without those of the one it was learnt from."""
 
@@ -58,21 +59,30 @@ class Pattern(Plan):
     the session. ``weight`` in bytes.
     """
 
-    __slots__ = ("client_ip", "credential", "host", "needs_no_slash", "shares_end", "start", "weight")
+    __slots__ = ("audience", "client_ip", "fresh_until", "host", "needs_no_slash", "scopes", "shares_end", "start", "weight")
 
     def __init__(self, plan: Plan, admitted: Admitted, start: bytes, host: bytes, tail: bytes, end: bytes) -> None:
         super().__init__(admitted, plan.edge, plan.origin, (b"", b""), plan.lane, plan.seat)
         self.admitted = None
         self.replies = plan.replies
         self.seen = NOBODY
-        self.credential, self.end = share(admitted, end)
+        self.end = held_end(admitted, end)
         self.shares_end = self.end is not end
+        credential = admitted.credential
+        self.fresh_until = None if credential is None else credential.fresh_until
+        self.audience, self.scopes = ("", NO_SCOPES) if credential is None else (credential.audience, credential.scopes)
         self.start = start
         self.host = host
         self.tail = tail
         self.client_ip = admitted.facts.client_ip
         self.needs_no_slash = start.endswith(b"/")
         self.weight = 0
+
+    @property
+    def credential(self) -> Credential | None:
+        if self.fresh_until is None:
+            return None
+        return Credential(authorization_in(self.end), self.fresh_until, self.audience, self.scopes)
 
     def verdict_on(self, facts: Facts, target: Target) -> Admitted:
         """The verdict on one of its requests."""
@@ -82,7 +92,7 @@ class Pattern(Plan):
             target=target,
             live=self.live,
             judged=self.judged,
-            credential=credential_in(self.end, self.credential),
+            credential=self.credential,
             valid_until=self.valid_until,
         )
 
@@ -226,8 +236,8 @@ class Patterns:
         shared.fresh = 0
         one = shared.one
         held = "" if pattern.live is None else pattern.live.cookie
-        lines: Key = tuple([one(part) if isinstance(part, bytes) else _share_cookies(part, held) for part in key])
-        own = sum(len(value) for part in lines if isinstance(part, tuple) for _, value in part if value is not held)
+        lines: Key = tuple([one(part) if isinstance(part, bytes) else held if part == held else sys.intern(part) for part in key])
+        own = sum(len(part) for part in lines[1:] if isinstance(part, str) and part is not held)
         pattern.start, pattern.host, pattern.tail = one(pattern.start), one(pattern.host), one(pattern.tail)
         if not pattern.shares_end:
             pattern.end = one(pattern.end)
@@ -243,7 +253,7 @@ class Patterns:
         if len(lines) > MAX_LINES + 1:
             return None
         del lines[0]
-        judged: list[str | bytes | Cookies] = [road.kind]
+        judged: list[str | bytes] = [road.kind]
         passing = [b"", b""]
         trace: str | None = None
         jar: Jar | None = None
@@ -263,7 +273,7 @@ class Patterns:
                     if jar is not None:
                         return None
                     jar = meaning
-                    judged.append(meaning.ours)
+                    judged += meaning.ours
                 elif place == TRACEPARENT:
                     if trace is not None or not meaning:
                         return None
@@ -299,13 +309,6 @@ class Patterns:
                 self._roads.clear()
             self._roads[line] = road
         return road
-
-
-def _share_cookies(part: str | Cookies, held: str) -> str | Cookies:
-    """The same, with the names that all have and the value that the session is known by already."""
-    if isinstance(part, str):
-        return part
-    return tuple([(sys.intern(name), held if value == held else value) for name, value in part])
 
 
 def _weigh(key: Key, pattern: Pattern) -> int:

@@ -17,7 +17,7 @@ from bff.policy.verdict import Admitted, Target
 from bff.proxy.edge import Edge
 from bff.proxy.framing import FramingError, chunk
 from bff.proxy.lane import LATENCY_BOUNDS_S, Glimpse, Lane, Seat
-from bff.proxy.memo import PLAN_WEIGHT, READY_WEIGHT, HeadMemo, Plan, Ready, credential_in, share
+from bff.proxy.memo import PLAN_WEIGHT, READY_WEIGHT, HeadMemo, Plan, Ready, authorization_in, held_end
 from bff.proxy.replies import Replies, Reply
 from bff.proxy.tether import Tether
 from bff.proxy.upload import BodyTooLarge, Upload
@@ -154,29 +154,25 @@ def of_worker(token: str = "t") -> Session:
 END = b"\r\nAuthorization: Bearer t\r\n\r\n"
 
 
-def test_the_end_of_the_head_is_the_very_bytes_that_the_session_holds_and_the_credential_comes_back_from_it() -> None:
+def test_the_end_of_the_head_is_the_very_bytes_that_the_session_holds() -> None:
     session = of_worker()
-    bare, end = share(signed(session), bytes(bytearray(END)))
+    end = held_end(signed(session), bytes(bytearray(END)))
     assert end is session.grants["a"].ending
-    assert bare is not None and bare.authorization == b""
-    assert credential_in(end, bare) == signed(session).credential
+    assert authorization_in(end) == b"Bearer t"
 
 
 @pytest.mark.parametrize("token", [b"Bearer other", b"DPoP t"])
 def test_another_token_than_the_sessions_goes_out_as_it_is(token: bytes) -> None:
     """The client's own, for somebody who is signed in; or one that was renewed."""
     end = b"\r\nAuthorization: " + token + b"\r\nContent-Length: 3\r\n\r\n"
-    bare, kept = share(signed(of_worker(), token), end)
-    assert kept is end
-    found = credential_in(kept, bare)
-    assert found is not None and found.authorization == token
+    assert held_end(signed(of_worker(), token), end) is end
+    assert authorization_in(end) == token
 
 
-def test_without_a_credential_there_is_nothing_to_share_and_one_that_was_not_sent_is_never_made_up() -> None:
-    assert share(admitted(), b"\r\n\r\n") == (None, b"\r\n\r\n")
-    assert credential_in(b"\r\n\r\n", None) is None
+def test_a_credential_that_was_not_sent_is_never_made_up() -> None:
+    assert held_end(admitted(), b"\r\n\r\n") == b"\r\n\r\n"
     with pytest.raises(RuntimeError):
-        credential_in(b"\r\n\r\n", Credential(b"", 1.0))
+        authorization_in(b"\r\n\r\n")
 
 
 def test_answer_memory_is_bounded() -> None:
