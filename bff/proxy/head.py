@@ -267,62 +267,58 @@ def _came_through(via: str, pseudonym: str) -> bool:
 
 
 class SecondJudge:
-    """llhttp as the second judge. No header callbacks, so all of it runs in C.
+    """llhttp as the second judge. No header callbacks, so all of it runs in C but one look at the end.
 
     The parser goes on to the next block while it is provably at a message boundary; whatever leaves it elsewhere (a body to come,
-    an upgrade, a close, an error) makes us take a new one.
+    an upgrade, an error) makes us take a new one. So does a close, in whatever field llhttp reads one: Proxy-Connection, which is nothing
+    to us, is one to it, and it would take no block after that, whoever sent it.
     """
 
-    __slots__ = ("_ends", "_parser")
+    __slots__ = ("_ends", "_parser", "_stays", "_working")
 
     def __init__(self) -> None:
         self._ends = 0
+        self._stays = False
         self._parser: Any = None
+        self._working: Any = None
 
     def on_message_complete(self) -> None:
         self._ends += 1
+        self._stays = self._working.should_keep_alive()
 
     def agrees(self, block: bytes, facts: Facts) -> bool:
         """True if llhttp takes the block too and sees the message end where we do."""
-        parser = self._parser or httptools.HttpRequestParser(self)
-        self._parser = None
-        self._ends = 0
         try:
-            parser.feed_data(block)
+            ends = self._feed(block)
         except httptools.HttpParserUpgrade:
             return facts.body_length == 0
         except httptools.HttpParserError:
             return False
-        if self._ends != (1 if facts.body_length == 0 else 0):
-            return False
-        if facts.keep_alive and facts.body_length == 0 and not facts.http_10:
-            self._parser = parser
-        return True
+        return ends == (1 if facts.body_length == 0 else 0)
 
     def ends(self, block: bytes) -> bool:
         """True if llhttp takes the block for exactly one message that ends with it."""
-        parser = self._parser or httptools.HttpRequestParser(self)
-        self._parser = None
-        self._ends = 0
         try:
-            parser.feed_data(block)
+            return self._feed(block) == 1
         except (httptools.HttpParserUpgrade, httptools.HttpParserError):
             return False
-        if self._ends != 1:
-            return False
-        self._parser = parser
-        return True
 
     def begins(self, block: bytes) -> bool:
         """True if llhttp takes the block for a head and waits for a body."""
-        parser = self._parser or httptools.HttpRequestParser(self)
-        self._parser = None
-        self._ends = 0
         try:
-            parser.feed_data(block)
+            return self._feed(block) == 0
         except (httptools.HttpParserUpgrade, httptools.HttpParserError):
             return False
-        return self._ends == 0
+
+    def _feed(self, block: bytes) -> int:
+        """How many messages end in the block."""
+        parser = self._working = self._parser or httptools.HttpRequestParser(self)
+        self._parser = None
+        self._ends = 0
+        parser.feed_data(block)
+        if self._ends == 1 and self._stays:
+            self._parser = parser
+        return self._ends
 
 
 def read_facts(block: bytes, *, edge: Edge) -> Facts | Refusal:

@@ -88,12 +88,26 @@ def test_llhttp_is_asked_again_from_scratch_after_every_odd_head() -> None:
         head(b"Transfer-Encoding: chunked", start=POST),
         head(start=b"GET /x HTTP/1.0"),
         head(b"Connection: Keep-Alive", start=b"GET /x HTTP/1.0"),
+        head(b"Proxy-Connection: close"),
+        head(b"proxy-connection:  Close", start=b"GET /x HTTP/1.0"),
+        head(b"Proxy-Connection: upgrade", b"Upgrade: h2c"),
         head(),
     ]
     for first in odd:
         for second in odd:
             accepted_by(reader, first)
             accepted_by(reader, second)
+
+
+@pytest.mark.row("M1")
+def test_a_field_that_only_llhttp_takes_for_a_close_ends_nobody_else_s_request() -> None:
+    """Its parser takes nothing after a close, and one parser judges everybody's heads: such a head would have the next one refused."""
+    judge = SecondJudge()
+    for _ in range(3):
+        assert judge.ends(head(b"Proxy-Connection: close"))
+        assert judge.ends(head())
+        assert judge.ends(head(b"Proxy-Connection: close"))
+        assert judge.agrees(head(), accepted(head()))
 
 
 @pytest.mark.row("M1", "M2")
