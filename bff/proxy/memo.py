@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from bff.base.met import Met
 from bff.policy.facts import Facts
@@ -39,6 +39,7 @@ MOST_RELUCTANT = 64
 NEVER = float("inf")
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+T = TypeVar("T", bound=bytes | str)
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND", "REPORT", "SEARCH", "QUERY", "PUT", "DELETE"})
 _AUTHORIZATION: Final = b"\r\nAuthorization: "
@@ -153,18 +154,18 @@ tells of it, and what it weighs in ``HeadMemo``."""
 
 
 class Shared:
-    """The same bytes only once: browsers send the same lines for everybody. Bound: 256 of at most 2 KiB, emptied when full; what it
-    gave out stays with those who hold it."""
+    """The same text only once: browsers send the same lines for everybody. Bound: 256 of at most 2 KiB, emptied when full; what it
+    gave out stays with those who hold it. (Python 3.12 never lets go of an interned string.)"""
 
     __slots__ = ("_known", "fresh")
 
     def __init__(self) -> None:
-        self._known: dict[bytes, bytes] = {}
+        self._known: dict[bytes | str, Any] = {}
         self.fresh = 0
 
-    def one(self, text: bytes) -> bytes:
+    def one(self, text: T) -> T:
         """``text``, as somebody holds it already. ``fresh`` counts the bytes that nobody held."""
-        known = self._known.get(text)
+        known: T | None = self._known.get(text)
         if known is not None:
             return known
         self.fresh += len(text)

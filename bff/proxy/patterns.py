@@ -16,7 +16,6 @@ it gives, for the request it was learnt from, the very head that the full way ga
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -236,12 +235,11 @@ class Patterns:
         shared.fresh = 0
         one = shared.one
         held = "" if pattern.live is None else pattern.live.cookie
-        lines: Key = tuple([one(part) if isinstance(part, bytes) else held if part == held else sys.intern(part) for part in key])
-        own = sum(len(part) for part in lines[1:] if isinstance(part, str) and part is not held)
+        lines: Key = tuple([held if part == held else one(part) for part in key])
         pattern.start, pattern.host, pattern.tail = one(pattern.start), one(pattern.host), one(pattern.tail)
         if not pattern.shares_end:
             pattern.end = one(pattern.end)
-        pattern.weight = PATTERN_WEIGHT + own + shared.fresh
+        pattern.weight = PATTERN_WEIGHT + shared.fresh
         self.kept.put(lines, pattern)
 
     def _scan(self, block: bytes, edge: Edge, road: Road) -> tuple[Key, list[bytes], str | None, Jar | None, int, str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from ipaddress import ip_network
 from typing import Any
 
@@ -288,9 +289,23 @@ def test_a_pattern_weighs_the_bytes_that_no_other_has() -> None:
         )
         weights.append(house.patterns.kept._bytes - before)
     assert weights[0] > 500 + PATTERN_WEIGHT
-    assert weights[1] == weights[2] == PATTERN_WEIGHT + len(NAME) + 1
-    lines = [next(part for part in key if part == long) for key in house.patterns.kept._kept]
-    assert lines[0] is lines[1] is lines[2]
+    assert weights[1] == weights[2] == PATTERN_WEIGHT + 1
+    for part in (long, NAME):
+        held = [next(each for each in key if each == part) for key in house.patterns.kept._kept]
+        assert held[0] is held[1] is held[2]
+
+
+def test_no_text_of_a_browser_is_interned() -> None:
+    """Python 3.12 keeps interned strings for good: cookies that never come again would fill the memory, and hold what they were worth."""
+    world = World()
+    house = build_house(world, world.clock)
+    name, value = f"{NAME}-seen-nowhere", "never-again"
+    block = write(b"GET /public/x", [b"Host: a.test", f"Cookie: {name}={value}".encode()])
+    check_alike(world, house, block, EDGES[0])
+    (key,) = house.patterns.kept._kept
+    for part in (name, value):
+        kept = next(each for each in key if each == part)
+        assert sys.intern(part) is not kept
 
 
 # ── on the wire ──────────────────────────────────────────────────────────────────────────────────────────────────────
