@@ -34,7 +34,7 @@ class Call:
     """Owner: its door, from the head on until ``door.done``. Holds one upstream connection at most.
 
     ``parts``: the head to send, in place of the plan's own. ``stopped``: the rest of the body is thrown away. ``closing``: the answer
-    said ``Connection: close``, which nothing takes back.
+    said ``Connection: close``, which nothing takes back. ``epoch``: the house's, when the judgement began.
     """
 
     stage = WAIT
@@ -49,6 +49,7 @@ class Call:
     plan: Plan = cast(Plan, None)
     parts: tuple[bytes, bytes] | None = None
     block = b""
+    epoch = 0
     body_sent = False
     seated = False
     retried = False

@@ -42,6 +42,7 @@ class Exchange(Call):
     def judge(self, facts: Facts) -> None:
         """Ask the gatekeeper: at once if everything is at hand, else in this exchange's one coroutine."""
         self.facts = facts
+        self.epoch = self.door.house.epoch
         verdict = self.door.house.gatekeeper.judge_now(facts)
         if verdict is None:
             self._spawn(self._walk())
@@ -61,7 +62,8 @@ class Exchange(Call):
         else:
             house = self.door.house
             self.plan = house.plan(verdict, self.door.edge)
-            house.remember(self.block, self.plan)
+            if self.epoch == house.epoch:  # else keys or routes were replaced while it waited: that verdict is the last by the old ones
+                house.remember(self.block, self.plan)
             self._go()
 
     def go_again(self, ready: Ready) -> None:

@@ -143,6 +143,7 @@ class DoorHouse:
         self.find_ready = self.memo.find
         self.find_alike = self.patterns.find
         self.keeps_alive = True
+        self.epoch = 0
         self.id_prefix = secrets.token_hex(4).encode() + b"-"
         self.ids = 0
         self.accounts = Accounts(sink=sink, clock=clock)
@@ -193,7 +194,8 @@ class DoorHouse:
         return end_what_may(self.doors, self.monotonic())
 
     def forget(self) -> None:
-        """Drop every memo: keys or routes were replaced."""
+        """Drop every memo: keys or routes were replaced. ``epoch`` counts how often."""
+        self.epoch += 1
         self.memo.forget()
         self.patterns.forget()
         self.reader.forget()

@@ -140,6 +140,23 @@ async def test_forgetting_drops_every_judgement() -> None:
         assert len(rig.guard.asked) == 2
 
 
+@pytest.mark.row("ZTA-2")
+@pytest.mark.parametrize("reloaded", [True, False])
+async def test_a_judgement_that_waited_while_keys_or_routes_were_replaced_holds_for_its_own_request_alone(reloaded: bool) -> None:
+    async with open_rig(live=True) as rig:
+        rig.guard.waits = True
+        client = await rig.client()
+        await client.send(COOKIE)
+        await eventually(lambda: rig.guard.asked)
+        if reloaded:
+            rig.house.forget()
+        rig.guard.gate.set()
+        assert (await client.answer())[0] == 200
+        rig.guard.refusal = Refusal(403, "claim_required", "by the new rules")
+        await client.send(COOKIE)
+        assert (await client.answer())[0] == (403 if reloaded else 200)
+
+
 @pytest.mark.row("F36")
 async def test_a_session_nobody_vouches_for_leaves_the_memo_with_the_next_tick() -> None:
     async with open_rig(live=True) as rig:
