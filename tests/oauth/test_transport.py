@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -12,6 +13,7 @@ import h11
 import httpx
 import pytest
 import trustme
+import uvloop
 
 from bff.oauth.transport import MAX_HEAD, Transport
 
@@ -101,6 +103,67 @@ def answering(answer: bytes) -> Script:
             await talk.say(answer)
 
     return script
+
+
+# -- addresses -------------------------------------------------------------------------------------------------------
+
+
+def at(url: str) -> tuple[str, int]:
+    host, _, port = url.split("/")[2].rpartition(":")
+    return host, int(port)
+
+
+def place(address: tuple[str, int]) -> tuple[int, int, int, str, tuple[str, int]]:
+    return (socket.AF_INET, socket.SOCK_STREAM, 6, "", address)
+
+
+@pytest.mark.row("F25")
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("first", ["refuses", "is silent"])
+def test_an_address_that_does_not_answer_costs_a_moment_and_not_the_sign_in(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop], first: str
+) -> None:
+    """RFC 8305: a host with two addresses, the first of them dead."""
+
+    async def try_it() -> None:
+        with socket.socket() as deaf:  # bound and nothing more: refuses; with a full queue: silent
+            deaf.bind(("127.0.0.1", 0))
+            waiting = fill_queue(deaf) if first == "is silent" else []
+            async with running(answering(OK)) as server:
+
+                async def resolve(host: str, port: int) -> list[Any]:
+                    return [place(deaf.getsockname()), place(at(server.url))]
+
+                transport = new_transport(resolve=resolve)
+                assert (await call(transport, server.url)).content == b"ok"
+                await transport.aclose()
+            for sock in waiting:
+                sock.close()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(try_it())
+
+
+def fill_queue(deaf: socket.socket) -> list[socket.socket]:
+    """From here on the kernel lets whoever connects wait."""
+    deaf.listen(0)
+    waiting = []
+    for _ in range(4):
+        sock = socket.socket()
+        sock.setblocking(False)
+        sock.connect_ex(deaf.getsockname())
+        waiting.append(sock)
+    return waiting
+
+
+async def test_a_name_that_no_server_knows_is_a_connect_error() -> None:
+    async def resolve(host: str, port: int) -> list[Any]:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    transport = new_transport(resolve=resolve)
+    with pytest.raises(httpx.ConnectError):
+        await call(transport, "http://nowhere.test/")
+    await transport.aclose()
 
 
 # -- keep-alive -------------------------------------------------------------------------------------------------------
