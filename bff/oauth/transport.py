@@ -200,8 +200,9 @@ class _Connection(asyncio.Protocol):
 class Transport(httpx.AsyncBaseTransport):
     """At most ``most`` connections in use; ``resting`` may wait for the next call to the same origin, for ``rest_s`` seconds.
 
-    A host's addresses are tried one behind the other, the next where one is silent for a quarter of a second (RFC 8305 §5): a host
-    with a broken IPv6 is not a provider that is down. Never repeats a request: after a failure nobody knows whether the provider has acted. A cancelled call closes its connection.
+    A host's addresses are tried one behind the other, the next where one is silent for a quarter of a second (RFC 8305 §5): a host with a
+    broken IPv6 is not a provider that is down. A request is never repeated: after a failure nobody knows whether the provider has acted.
+    A cancelled call closes its connection.
     """
 
     def __init__(
