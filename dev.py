@@ -167,8 +167,16 @@ def main() -> int:
     python = sync(ROOT / ".venv", REQUIREMENTS / "dev.txt")
     where = None if task == "bff" else ROOT
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return hand_over([str(python), *TASKS[task], *rest], where=where, env={**os.environ, "PYTHONPATH": path})
+
+
+def hand_over(command: "list[str]", *, where: "Path | None", env: "dict[str, str]") -> int:
+    """Become ``command``: a signal sent to us must reach it (SIGTERM ended us alone and left servers on their ports, SIGHUP likewise)."""
+    if not WINDOWS:
+        os.chdir(where or ".")
+        os.execve(command[0], command, env)  # noqa: S606 - our own interpreter, no shell
     try:
-        return subprocess.run([str(python), *TASKS[task], *rest], cwd=where, env={**os.environ, "PYTHONPATH": path}).returncode
+        return subprocess.run(command, cwd=where, env=env).returncode
     except KeyboardInterrupt:
         return 130
 

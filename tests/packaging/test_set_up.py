@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
@@ -120,3 +121,17 @@ def test_the_installers_keep_their_caches_in_the_folder(dev: ModuleType, monkeyp
     assert all(dev.environment()[name].startswith(str(dev.TOOLS)) for name in ("UV_CACHE_DIR", "PIP_CACHE_DIR"))
     monkeypatch.setenv("UV_CACHE_DIR", os.sep + "mine")
     assert dev.environment()["UV_CACHE_DIR"] == os.sep + "mine"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has neither exec nor SIGTERM")
+def test_a_signal_to_dev_py_reaches_what_it_runs(tmp_path: Path) -> None:
+    """A supervisor or script ends the process that it started; what that one started must not live on with the port."""
+    program = "import sys; sys.path.insert(0, sys.argv[1]); import dev, os; from pathlib import Path; "
+    program += "sys.exit(dev.hand_over([sys.executable, '-c', sys.argv[2]], where=Path(sys.argv[3]), env={**os.environ, 'SEEN': 'yes'}))"
+    inner = "import os, time; print(os.getpid(), os.getcwd(), os.environ['SEEN'], flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", program, str(ROOT), inner, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().split() == [str(process.pid), str(tmp_path.resolve()), "yes"]
+        process.terminate()
+        assert process.wait(10) == -signal.SIGTERM
