@@ -181,7 +181,7 @@ class LineReader:
 
     def __call__(self, line: bytes) -> Line | Refusal:
         name, colon, rest = line.partition(b":")
-        known = self._names.get(name)
+        known = self._names.get(name) if colon else None
         if known is None:
             if not colon or _NAME.fullmatch(name) is None:
                 return _explain(line)

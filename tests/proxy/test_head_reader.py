@@ -9,6 +9,7 @@ import pytest
 from bff.policy.facts import Facts
 from bff.policy.verdict import Refusal
 from bff.proxy.head import HeadReader, SecondJudge
+from bff.proxy.lines import LineReader
 from tests.proxy.heads import BEHIND, EDGE, HOST, POST, accepted, accepted_by, head, refused
 
 UPGRADE = (b"Connection: keep-alive, Upgrade", b"Upgrade: websocket")
@@ -38,6 +39,16 @@ def test_a_line_that_came_once_takes_no_room() -> None:
         accepted_by(reader, head(b"X-%d: 1" % number))
     assert len(reader.lines.young) == 1
     assert len(reader.lines._read._names) <= 1024  # type: ignore[attr-defined]
+
+
+@pytest.mark.row("M5")
+def test_a_known_name_does_not_make_a_line_without_a_colon_a_field() -> None:
+    """Our own grammar refuses it whatever came before, not llhttp alone."""
+    read = LineReader()
+    for name in (b"X-Free", b"Accept", b"Origin", b"X-CSRF", b"Cookie"):
+        assert not isinstance(read(name + b": 1"), Refusal)
+        assert isinstance(read(name), Refusal)
+        assert not isinstance(read(name + b":"), Refusal)
 
 
 BOMBS = [
