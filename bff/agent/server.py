@@ -12,6 +12,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Coroutine, Mapping
+from email.utils import formatdate
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final, cast
@@ -201,6 +202,7 @@ class _Answer:
 def _head(response: Response, *, chunked: bool) -> bytes:
     status = response.status_code
     lines = [f"HTTP/1.1 {status} {_REASONS.get(status, '')}", *(f"{name}: {value}" for name, value in response.headers)]
+    lines.append(f"Date: {formatdate(usegmt=True)}")  # RFC 9110 §6.6.1; neither Quart nor the door adds it
     if chunked:
         lines.append("Transfer-Encoding: chunked")
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"

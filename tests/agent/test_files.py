@@ -36,7 +36,7 @@ async def test_the_index_is_for_everybody_under_a_strict_policy_and_sets_no_cook
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
     assert answer.headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
-    assert answer.headers["Cache-Control"] == "no-cache"
+    assert answer.headers["Cache-Control"] == "no-cache" and "Expires" not in answer.headers
     assert not answer.headers.getlist("Set-Cookie")
 
 

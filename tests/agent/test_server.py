@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,8 @@ async def test_requests_follow_each_other_on_one_connection_and_hold_nothing_of_
     writer.write(head("POST", "", "X-Two: here", "Content-Length: 3") + b"abc")
     status, block, body = await answer_of(reader)
     assert (status, body) == (200, b"POST 3 here") and b"set-cookie: a=b\r\n" in block.lower()
+    (date,) = [line[6:] for line in block.decode().split("\r\n") if line.startswith("Date: ")]
+    assert abs(parsedate_to_datetime(date).timestamp() - time.time()) < 10, "RFC 9110 section 6.6.1"
     writer.write(head())
     assert (await answer_of(reader))[2] == b"GET 0 "
     assert len(stage.server.connections) == 1
