@@ -14,7 +14,7 @@ from bff.agent.answers import Notice, add_cookies, complaint, see_other
 from bff.agent.login import too_many
 from bff.agent.notices import SILENT_FAILURES, login_notice
 from bff.agent.parameters import Pairs, ParameterError, find_repeated, read_query
-from bff.agent.parts import Parts, find_session
+from bff.agent.parts import Parts, find_session, reason
 from bff.agent.stepup import check_strength
 from bff.base.errors import BffError, LoginFailed, LoginReason, StoreUnavailable
 from bff.base.events import EventKind
@@ -71,7 +71,7 @@ async def _take(parts: Parts, admitted: Admitted, parameters: Pairs) -> PendingL
 def _not_ours(parts: Parts, admitted: Admitted, failure: LoginFailed | StoreUnavailable) -> Response:
     """Back button, reload, bookmark or forgery. Who is signed in goes on to the app (F19); nobody gets a token request."""
     options = parts.options
-    parts.tell(EventKind.LOGIN_FAILED, admitted, failure.code)
+    parts.tell(EventKind.LOGIN_FAILED, admitted, failure.code, fields=reason(failure))
     if isinstance(failure, LoginFailed) and find_session(admitted) is not None:
         return see_other(options.default_return)
     return complaint(parts.pages, admitted.facts, login_notice(failure, prefix=options.prefix, return_to=options.default_return))
@@ -129,7 +129,7 @@ def _may_share_grant(old: Session, new: Identity) -> bool:
 
 
 def _failed(parts: Parts, admitted: Admitted, pending: PendingLogin, failure: BffError, return_to: str) -> Response:
-    parts.tell(EventKind.LOGIN_FAILED, admitted, failure.code)
+    parts.tell(EventKind.LOGIN_FAILED, admitted, failure.code, fields=reason(failure))
     if pending.prompt == "none" and isinstance(failure, LoginFailed) and failure.oauth_error in SILENT_FAILURES:
         answer = see_other(return_to)
     else:

@@ -7,7 +7,7 @@ from quart import Response
 from bff.agent.answers import Notice, add_cookies, complaint, see_other
 from bff.agent.notices import login_notice
 from bff.agent.parameters import LoginWish, ParameterError, read_login
-from bff.agent.parts import Parts, find_session
+from bff.agent.parts import Parts, find_session, reason
 from bff.base.errors import ProviderError
 from bff.base.events import EventKind
 from bff.policy.verdict import Admitted
@@ -35,7 +35,7 @@ async def login(parts: Parts, admitted: Admitted) -> Response:
             return _refuse(parts, admitted, _unusable("The sign-in service does not know this prompt."), what="prompt")
         return await _begin(parts, admitted, wish, find_session(admitted))
     except ProviderError as failure:
-        parts.tell(EventKind.LOGIN_FAILED, admitted, failure.code)
+        parts.tell(EventKind.LOGIN_FAILED, admitted, failure.code, fields=reason(failure))
         return complaint(parts.pages, facts, login_notice(failure, prefix=options.prefix, return_to=wish.return_to))
 
 

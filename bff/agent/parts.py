@@ -13,6 +13,7 @@ from bff.agent.answers import Pages
 from bff.agent.options import AgentOptions
 from bff.agent.rates import RateGate
 from bff.base.clock import Clock
+from bff.base.errors import BffError
 from bff.base.events import Event, EventKind, Probe
 from bff.policy.handoff import Handed
 from bff.policy.verdict import Admitted
@@ -77,6 +78,11 @@ class Parts:
 
 
 Handler = Callable[[Parts, Admitted], Awaitable[Response]]
+
+
+def reason(failure: BffError) -> Mapping[str, str]:
+    """What the log is told beside the code, which alone does not lead to the cause. Never shown to the browser."""
+    return {"why": failure.detail} if failure.detail else {}
 
 
 def find_session(admitted: Admitted) -> Session | None:

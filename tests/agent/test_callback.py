@@ -156,6 +156,14 @@ async def test_each_failure_is_a_page_with_a_code_and_the_old_session_lives(
     assert world.outcomes(EventKind.LOGIN_FAILED) == [failure.code]
 
 
+async def test_the_log_says_why_a_sign_in_failed_and_the_page_does_not(world: World) -> None:
+    state = await world.start()
+    world.client.failure = ProviderUnavailable("POST id.test/token: ConnectError")
+    page = await (await world.come_back(state)).get_data(as_text=True)
+    (event,) = [event for event in world.events if event.kind is EventKind.LOGIN_FAILED]
+    assert event.fields == {"why": "POST id.test/token: ConnectError"} and "ConnectError" not in page
+
+
 @pytest.mark.row("SESS-14", "CB-2")
 async def test_a_store_that_is_down_is_a_503_and_the_login_can_still_be_completed(world: World) -> None:
     state = await world.start()
