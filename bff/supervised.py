@@ -120,7 +120,8 @@ def _supervise(box: PlanBox, door: socket.socket, manage: socket.socket, folder:
 
     def say(event: str, fields: Mapping[str, object]) -> None:
         role = "worker" if fields.get("worker", 0) in range(server.workers) else "agent"
-        write = log.error if event == "worker_stuck" else log.info
+        # An end that was asked for is not said: what ended otherwise was killed or crashed, and somebody should look.
+        write = {"worker_stuck": log.error, "worker_failed": log.error, "worker_ended": log.warning}.get(event, log.info)
         write(event, role=role, **fields)
         if event == "worker_ended":
             forget_worker(int(str(fields["pid"])), folder / "metrics")

@@ -8,7 +8,7 @@ from bff.base.events import Event, EventKind
 from bff.observe.logs import Logger
 from bff.observe.redaction import redact
 
-_QUIET = frozenset({EventKind.TOKEN_REFRESHED, EventKind.KEY_SET_FETCHED, EventKind.LOGIN_STARTED})
+_QUIET = frozenset({EventKind.TOKEN_REFRESHED, EventKind.LOGIN_STARTED})
 _GRAVE = frozenset({EventKind.STORE_FAILED, EventKind.CLIENT_CREDENTIAL_REFUSED})
 
 

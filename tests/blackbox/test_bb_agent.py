@@ -117,7 +117,7 @@ async def test_an_agent_killed_again_and_again_is_noticed_by_nobody_who_has_a_fr
     assert set(logins) == {200} and len(logins) > 2
     assert await user(ada, world.app) and await user(ben, world.app)
     assert len(world.product.events("worker_ended")) == 3
-    assert {entry["role"] for entry in world.product.events("worker_ended")} == {"agent"}
+    assert {(entry["role"], entry["level"]) for entry in world.product.events("worker_ended")} == {("agent", "warning")}
 
 
 @pytest.mark.row("F48", "TOKEN-6", "TOKEN-9")

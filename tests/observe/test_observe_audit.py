@@ -47,6 +47,13 @@ def test_every_event_is_one_line_with_time_outcome_and_pseudonyms(metrics: Metri
     assert value(metrics, "bff_security_events_total", event=kind.value, outcome="ok" if outcome == "ok" else "failed") == 1
 
 
+@pytest.mark.parametrize(("outcome", "level"), [("ok", "info"), ("provider_unavailable", "warning")])
+def test_a_provider_that_cannot_be_read_stands_out(metrics: Metrics, outcome: str, level: str) -> None:
+    out = io.StringIO()
+    AuditTrail(log=build_logger(out, as_text=False), metrics=metrics)(Event(EventKind.KEY_SET_FETCHED, outcome=outcome))
+    assert json.loads(out.getvalue())["level"] == level
+
+
 @pytest.mark.row("PRIV-1")
 def test_event_fields_are_redacted_and_cannot_replace_the_fixed_ones(metrics: Metrics) -> None:
     """PRIV-1: whatever an author of an event put in."""
