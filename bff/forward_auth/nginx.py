@@ -13,6 +13,7 @@ from bff.forward_auth.front import SYSTEM_CA, Front, Way
 from bff.forward_auth.stripping import ANSWER_NAMES, NAMES
 
 # A refusal's status that is neither 401 nor 403 is restored from BFF-Status; nginx's return takes constants alone.
+_HSTS = 'add_header Strict-Transport-Security "max-age=31536000; includeSubDomains" always;'
 _STATUSES = (400, 401, 404, 405, 408, 413, 414, 415, 417, 421, 426, 429, 431, 500, 501, 502, 503, 504, 505, 508)
 _PLAIN = (
     "Accept", "Accept-Encoding", "Accept-Language", "Cache-Control", "Content-Encoding", "Content-Language", "Content-Type",
@@ -245,7 +246,7 @@ def _answer_headers(front: Front, way: Way) -> Iterable[str]:
     yield "add_header Cross-Origin-Resource-Policy same-origin always;"
     yield "add_header Content-Security-Policy \"sandbox; default-src 'none'; frame-ancestors 'none'\" always;"
     if front.tls:
-        yield 'add_header Strict-Transport-Security "max-age=31536000; includeSubDomains" always;'
+        yield _HSTS
 
 
 def _refusals(front: Front) -> Iterable[str]:
@@ -254,6 +255,7 @@ def _refusals(front: Front) -> Iterable[str]:
         "  add_header Cache-Control no-store always;",
         "  add_header X-Content-Type-Options nosniff always;",
         "  add_header Content-Security-Policy \"default-src 'none'; frame-ancestors 'none'\" always;",
+        *(["  " + _HSTS] if front.tls else []),
     ]
     yield "location @bff_refused {"
     yield from shared

@@ -55,7 +55,10 @@ async def test_an_api_hears_the_public_origin_and_the_browser_hsts(
     (seen,) = here.seen
     assert seen.all("x-forwarded-proto") == ["https"] and seen.all("x-forwarded-host") == [secure.world.app.partition("://")[2]]
     assert seen.all("x-user") == ["ada-7c1f04"] and not any(seen.all("cookie"))
-    assert here.answer.all("strict-transport-security") == ["max-age=31536000; includeSubDomains"]
+    nobody = await through_tls(tls_front, secure, version, "GET", "/record/x", OWN)
+    assert nobody.answer.status == 401
+    for answer in (here.answer, nobody.answer):
+        assert answer.all("strict-transport-security") == ["max-age=31536000; includeSubDomains"]
 
 
 @pytest.mark.row("ROUTE-10")
