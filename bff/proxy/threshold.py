@@ -166,7 +166,7 @@ class Threshold:
                 self._handshakes.leave(arrival)
             if waiting:
                 self._waiting[net] = waiting
-            if room:
+            if room and arrival in self._arrivals:  # else the one that gave way was itself
                 self._begin(arrival, now)
                 return
 

@@ -283,7 +283,8 @@ class Keeper:
         row, asked_at = await self._reads.get(ticket.key)
         # Looked up again: another cookie value of the same session may have brought it in meanwhile.
         live = self._shelf.find_key(ticket.key) or self._build_live(ticket.half, row)
-        if live is None:
+        # So is the ticket: keys may have been retired meanwhile, and what the shelf knows is not opened again.
+        if live is None or self._open_ticket(cookie_value) is None:
             return None
         self._shelf.put(cookie_value, live)
         live.seen_at = max(live.seen_at, seen_at)

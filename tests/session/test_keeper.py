@@ -869,6 +869,24 @@ async def test_rewriting_a_record_that_ends_meanwhile_finds_nobody(plain: World)
     assert await plain.keeper.find(value) is None
 
 
+@pytest.mark.row("F46")
+async def test_a_key_that_is_retired_while_the_store_is_asked_opens_nothing_afterwards(plain: World) -> None:
+    """What the shelf knows is not opened again: the cookie must not get there on the word of a key that has gone."""
+    _, value = await plain.sign_in()
+    plain.ring.adopt(plain.ring.rotated(now=time.time()))
+    plain.keeper.forget_all()
+    assert await plain.keeper.find(value) is not None, "the record is under the new key now"
+    keeper = plain.new_keeper()
+
+    async def retire() -> None:
+        plain.ring.adopt(KeyRing(plain.ring._keys[:1]))
+        keeper.forget_all()
+
+    plain.store.before["get"] = retire
+    assert await keeper.find(value) is None
+    assert keeper.recall(value) is None
+
+
 @pytest.mark.row("S9")
 async def test_two_cookie_values_of_one_session_share_one_live(plain: World) -> None:
     _live, value = await plain.sign_in()
