@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import resource
 import ssl
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from bff.forward_auth.answer import Rendering
 from bff.forward_auth.inquiry import ForwardAuth
 from bff.observe.access import AccessLog
 from bff.observe.audit import AuditTrail
-from bff.observe.logs import Logger
+from bff.observe.logs import Logger, is_text, line_as_text
 from bff.observe.metrics import Metrics
 from bff.plan import Plan
 from bff.policy.handoff import Handoff
@@ -108,7 +109,8 @@ def build_worker(
         pseudonym=ring.pseudonym,
     )
     pool = UpstreamPool(clock=clock, agent_socket=agent_socket)
-    access = AccessLog(write=write, pseudonym=lambda key: ring.pseudonym("session", key.hex()))
+    render = line_as_text if is_text(plan.server.log_format, sys.stdout) else None
+    access = AccessLog(write=write, pseudonym=lambda key: ring.pseudonym("session", key.hex()), render=render)
     tally = Tally(metrics=shared.metrics, access=access if plan.server.log_access else None)
     house = DoorHouse(
         gatekeeper=gatekeeper,

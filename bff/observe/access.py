@@ -57,12 +57,15 @@ class AccessLog:
     go on. Security events do not come this way: they are never lost.
 
     Most records differ from an earlier one in time, id and sizes alone, so the two parts between those are kept as written:
-    how it ended, and who asked for what (measured: 1.6 us a record against 3.8).
+    how it ended, and who asked for what (measured: 1.6 us a record against 3.8). ``render`` makes another line of each, for a terminal.
     """
 
-    def __init__(self, *, write: Callable[[bytes], object], pseudonym: Callable[[bytes], str]) -> None:
+    def __init__(
+        self, *, write: Callable[[bytes], object], pseudonym: Callable[[bytes], str], render: Callable[[str], str] | None = None
+    ) -> None:
         self._write = write
         self._pseudonym = pseudonym
+        self._render = render
         self._networks: dict[str, str] = {}
         self._sessions: dict[bytes, str] = {}
         self._endings: dict[tuple[str, int, str], str] = {}
@@ -73,6 +76,8 @@ class AccessLog:
     def write(self, records: Iterable[AccessRecord]) -> None:
         """Write one line for each record; with none, let what waits go on its way."""
         lines = [self.format(record) for record in records]
+        if self._render is not None:
+            lines = [self._render(line) for line in lines]
         try:
             self._write("".join(lines).encode())
         except (OSError, ValueError):

@@ -24,14 +24,23 @@ _Fields = MutableMapping[str, Any]
 def configure_logs(*, format: Literal["auto", "json", "text"] = "auto", level: str = "info", stream: TextIO | None = None) -> Logger:
     """Build the program's logger and send the libraries' records the same way. Call once per process."""
     out = stream or sys.stdout
-    as_text = format == "text" or (format == "auto" and out.isatty())
-    log = build_logger(out, as_text=as_text, level=level)
+    log = build_logger(out, as_text=is_text(format, out), level=level)
     root = logging.getLogger()
     root.handlers[:] = [_LibraryHandler(log)]
     root.setLevel(max(_LEVELS[level], logging.INFO))
     for chatty in ("httpx", "httpcore", "hypercorn.access", "hypercorn.error", "asyncio"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     return log
+
+
+def is_text(format: str, out: TextIO) -> bool:
+    """Whether lines for people are wanted on ``out``: by choice, or because it is a terminal."""
+    return format == "text" or (format == "auto" and out.isatty())
+
+
+def line_as_text(line: str) -> str:
+    """One JSON line of the access log as the other lines look on a terminal."""
+    return _render_text(None, "", msgspec.json.decode(line)) + "\n"
 
 
 def build_logger(out: TextIO, *, as_text: bool, level: str = "info") -> Logger:

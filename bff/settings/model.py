@@ -202,7 +202,7 @@ class Log(Section):
     format: Literal["auto", "json", "text"] = "auto"
     """`auto`: text on a terminal, one JSON object a line elsewhere."""
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least severity that is written. No level writes a secret."""
+    """Least severity that is written; access lines have a switch of their own. No level writes a secret."""
     access: bool = True
     """Write one line per request."""
 

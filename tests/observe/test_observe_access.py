@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bff.observe.access import AccessLog, AccessRecord, count_requests
+from bff.observe.logs import line_as_text
 from bff.observe.redaction import LONGEST
 from bff.observe.tracing import TraceContext, continue_trace, read_traceparent
 from bff.policy.facts import Facts
@@ -147,3 +148,11 @@ def test_a_malformed_traceparent_is_ignored(text: str | None) -> None:
     """Trace Context §3.2.2: never repaired. A later version may say more."""
     assert read_traceparent(text) is None
     assert read_traceparent("01" + TRACEPARENT[2:] + "-more") is not None
+
+
+def test_on_a_terminal_access_lines_look_like_all_others(written: list[bytes]) -> None:
+    log = AccessLog(write=written.append, pseudonym=lambda key: key.hex()[:16], render=line_as_text)
+    log.write([record(), record(replace(FACTS, path="/a\x1b[2J"), request_id=b"r2")])
+    first, second = b"".join(written).decode().splitlines()
+    assert first.startswith('2027-01-15T08:00:00.250Z info    request  request_id="r1" route="/api/orders/" status=200 outcome="ok"')
+    assert "canary" not in first and "\x1b" not in second and second.count('request_id="r2"') == 1
