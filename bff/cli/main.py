@@ -16,7 +16,7 @@ from bff.cli.health import healthcheck
 from bff.cli.init import init
 from bff.cli.keys import keys
 from bff.cli.options import config_option, load
-from bff.cli.report import OK, guarded
+from bff.cli.report import OK, counted, guarded
 from bff.cli.sessions import sessions
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def check(config: Path) -> int:
 def _check(config: Path) -> int:
     settings = load(config)
     warnings = _warn(settings)
-    click.echo(f"ok    {config}: {len(settings.routes)} routes, {warnings} warnings")
+    click.echo(f"ok    {config}: {counted(len(settings.routes), 'route')}, {counted(warnings, 'warning')}")
     return OK
 
 

@@ -21,6 +21,11 @@ def say_error(what: str, fix: str) -> None:
     click.echo(two_lines(what, fix), err=True)
 
 
+def counted(number: int, what: str) -> str:
+    """``1 route``, ``2 routes``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def say_problem(line: str) -> None:
     """A ``where: key: what; fix: …`` line as two lines."""
     click.echo(problem_lines(line), err=True)

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import click
 
 from bff.cli.options import config_option, load
-from bff.cli.report import OK, TEMPORARY, UNAVAILABLE, USAGE, Stop
+from bff.cli.report import OK, TEMPORARY, UNAVAILABLE, USAGE, Stop, counted
 
 if TYPE_CHECKING:
     from bff.manage.rows import Search
@@ -56,7 +56,7 @@ def list_sessions(config: Path, session: str, subject: str, sid: str, issuer: st
     for row in rows:
         times = "  ".join(f"{name} {_when(row[f'{name}_at'])}" for name in ("created", "seen", "expires"))
         click.echo(f"{row['session']}  log={row['log_name']}  {times}")
-    click.echo(f"{len(rows)} sessions", err=True)
+    click.echo(counted(len(rows), "session"), err=True)
     return OK
 
 
@@ -70,7 +70,7 @@ def end_sessions(config: Path, session: str, subject: str, sid: str, issuer: str
         raise Stop(USAGE, "nothing says whose sessions to end", "add --session, --subject or --sid")
     settings = load(config)
     count = _end_remote(settings, terms) if _is_memory(settings) else _run(settings, lambda desk: desk.end(terms))
-    click.echo(f"ended {count} sessions")
+    click.echo(f"ended {counted(count, 'session')}")
     return OK
 
 

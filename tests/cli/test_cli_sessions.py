@@ -69,7 +69,7 @@ def test_sessions_end_for_one_person_and_no_other(bff: Bff, signed_in: list[str]
     """SESS-11: and by one key."""
     assert bff("sessions", "end", "--subject", "alice").out == "ended 2 sessions\n"
     assert listed(bff) == {signed_in[2]}
-    assert bff("sessions", "end", "--session", signed_in[2]).out == "ended 1 sessions\n"
+    assert bff("sessions", "end", "--session", signed_in[2]).out == "ended 1 session\n"
     assert bff("sessions", "end", "--session", signed_in[2]).out == "ended 0 sessions\n"
     assert listed(bff) == set()
 
