@@ -9,6 +9,7 @@ from bff.observe.logs import Logger
 from bff.observe.redaction import redact
 
 _QUIET = frozenset({EventKind.TOKEN_REFRESHED, EventKind.LOGIN_STARTED})
+_NOT_SIGNED_IN = frozenset({"unauthenticated", "session_gone"})
 _GRAVE = frozenset({EventKind.STORE_FAILED, EventKind.CLIENT_CREDENTIAL_REFUSED})
 
 
@@ -44,9 +45,10 @@ class AuditTrail:
 
 
 def _level(event: Event) -> int:
-    """Severity as logging numbers it: grave failures stand out, what went well does not."""
+    """Severity as logging numbers it: grave failures stand out; what went well does not, nor does somebody who is not signed in yet: that
+    is how each visit begins."""
     if event.kind in _GRAVE:
         return 40
-    if event.outcome == "ok":
+    if event.outcome == "ok" or (event.kind is EventKind.REQUEST_REFUSED and event.outcome in _NOT_SIGNED_IN):
         return 20
     return 20 if event.kind in _QUIET else 30

@@ -47,6 +47,14 @@ def test_every_event_is_one_line_with_time_outcome_and_pseudonyms(metrics: Metri
     assert value(metrics, "bff_security_events_total", event=kind.value, outcome="ok" if outcome == "ok" else "failed") == 1
 
 
+@pytest.mark.parametrize(("outcome", "level"), [("unauthenticated", "info"), ("session_gone", "info"), ("cross_origin", "warning")])
+def test_who_is_not_signed_in_yet_is_no_cause_for_a_warning(metrics: Metrics, outcome: str, level: str) -> None:
+    """Each page of an app asks who is signed in: at that level what deserves a look would be buried."""
+    out = io.StringIO()
+    AuditTrail(log=build_logger(out, as_text=False), metrics=metrics)(Event(EventKind.REQUEST_REFUSED, outcome=outcome))
+    assert json.loads(out.getvalue())["level"] == level
+
+
 @pytest.mark.parametrize(("outcome", "level"), [("ok", "info"), ("provider_unavailable", "warning")])
 def test_a_provider_that_cannot_be_read_stands_out(metrics: Metrics, outcome: str, level: str) -> None:
     out = io.StringIO()
