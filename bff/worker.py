@@ -61,7 +61,9 @@ async def _serve(worker: Worker, door: socket.socket, stop: asyncio.Event) -> No
         settle_memory()
         log.info("serving", pid=os.getpid(), listen=listen)
         await stop.wait()
+        log.info("draining", pid=os.getpid(), connections=len(worker.house.crowd))
         await _drain(worker, stop_accepting)
+    log.info("drained", pid=os.getpid())
 
 
 @contextlib.asynccontextmanager
