@@ -28,8 +28,6 @@ SETTLE_EVERY_S = 60.0
 LAG_FADES = 0.93
 """Of a lag, what the next beat still tells: half of it after 2.4 s."""
 M_ARENA_MAX = -8
-COLLECT_AFTER = (50_000, 20, 100)
-"""The hot path makes no cycles and the agent few; looking for them cost 8 % on never-seen heads."""
 
 
 @dataclass(slots=True)
@@ -175,7 +173,6 @@ def settle_memory() -> None:
     """Give back what importing and starting left behind, before it is copied or counted."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*COLLECT_AFTER)
     give_back()
 
 
