@@ -109,7 +109,7 @@ def build_agency(shared: Shared, instance: Instance, slot: int) -> Agency:
         keys_loaded=True,
         workers_serve=lambda: any(instance.board.lives(number, clock.monotonic()) for number in range(plan.server.workers)),
         provider_known=lambda: directory.known is not None,
-        degraded=lambda: find_impairments(directory, instance.board, clock.monotonic()),
+        degraded=lambda: find_impairments(directory, client, instance.board, clock.monotonic()),
     )
     management = build_management(
         keeper=keeper,
@@ -135,9 +135,9 @@ def build_agency(shared: Shared, instance: Instance, slot: int) -> Agency:
     )
 
 
-def find_impairments(directory: Directory, board: Board, now: float) -> list[str]:
+def find_impairments(directory: Directory, client: OAuthClient, board: Board, now: float) -> list[str]:
     """Stable words for what is impaired while we serve on."""
-    found = {"provider_unavailable": directory.failing, "loop_lag": board.late_s(now) > LAG_S}
+    found = {"provider_unavailable": directory.failing or client.failing, "loop_lag": board.late_s(now) > LAG_S}
     return [word for word, holds in found.items() if holds]
 
 

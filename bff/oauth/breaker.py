@@ -10,6 +10,7 @@ from bff.base.errors import ProviderUnavailable
 TOLERATED_FAILURES: Final = 3
 PROBE_EVERY_S: Final = 1.0
 MAX_WAIT_S: Final = 30.0
+REMEMBERED_S: Final = 60.0
 
 
 class Breaker:
@@ -21,6 +22,12 @@ class Breaker:
         self._clock = clock
         self._failures = 0
         self._open_until = 0.0
+        self._failed_at = float("-inf")
+
+    @property
+    def failing(self) -> bool:
+        """The last calls failed, and that is not a minute ago: afterwards nobody knows."""
+        return self._failures >= TOLERATED_FAILURES and self._clock.monotonic() - self._failed_at < REMEMBERED_S
 
     def enter(self) -> None:
         """Returns if a request may be made now; ProviderUnavailable with the time to wait otherwise."""
@@ -32,6 +39,7 @@ class Breaker:
 
     def failed(self, retry_after_s: float | None) -> None:
         self._failures += 1
+        self._failed_at = self._clock.monotonic()
         wait = min(retry_after_s or 0.0, MAX_WAIT_S)
         if self._failures >= TOLERATED_FAILURES:
             wait = max(wait, PROBE_EVERY_S)

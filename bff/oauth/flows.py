@@ -81,6 +81,11 @@ class OAuthClient:
         """Ask for these resources at logins from now on: the routes that need them came anew (SIGHUP)."""
         self._resources = resources
 
+    @property
+    def failing(self) -> bool:
+        """Whether one of the provider's endpoints failed lately, several times in a row (F24)."""
+        return any(breaker.failing for breaker in self._breakers.values())
+
     async def provider(self) -> Provider:
         """The provider's checked metadata. ProviderUnavailable when it was never fetched and can not be now."""
         return await self._directory.provider()

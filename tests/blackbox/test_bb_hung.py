@@ -208,6 +208,20 @@ def test_a_provider_whose_keys_cannot_be_had_is_told_of_and_its_return_as_well(m
     wait_until(lambda: ready(world)[1] == {"status": "ready", "obstacles": [], "degraded": []}, what="its return")
 
 
+@pytest.mark.row("F24", "F25")
+async def test_a_provider_that_answers_no_sign_in_is_told_of_and_its_return_as_well(make_world: MakeWorld) -> None:
+    world = make_world()
+    world.provider.fault("token", status=500)
+    for _ in range(4):
+        await world.sign_in(Browser(), "ben")
+    assert ready(world) == (200, {"status": "degraded", "obstacles": [], "degraded": ["provider_unavailable"]})
+    world.provider.fault("token")
+    async with asyncio.timeout(20):
+        while (await world.sign_in(Browser(), "ben")).status != 200:
+            await asyncio.sleep(0.2)  # it is left in peace for a second at a time
+    assert ready(world) == (200, {"status": "ready", "obstacles": [], "degraded": []})
+
+
 @pytest.mark.row("K5")
 async def test_the_management_listener_knows_its_own_names_only(make_world: MakeWorld) -> None:
     world = make_world(config={"server": {"workers": 1, "manage_hosts": ["bff.internal"]}})

@@ -308,6 +308,25 @@ def test_while_one_probe_is_under_way_nobody_else_goes_through() -> None:
     breaker.enter()
 
 
+@pytest.mark.row("F24")
+async def test_an_endpoint_that_fails_again_and_again_is_told_of_for_a_minute_or_until_it_answers(world: World) -> None:
+    world.provider.fail("/token", httpx.ConnectError("refused"))
+    for tolerated in range(3):
+        assert not world.client.failing, tolerated
+        with pytest.raises(ProviderUnavailable):
+            await refresh(world)
+    assert world.client.failing
+    world.clock.advance(60)
+    assert not world.client.failing, "nobody has asked since"
+    with pytest.raises(ProviderUnavailable):
+        await refresh(world)
+    assert world.client.failing
+    world.clock.advance(1.1)
+    world.provider.answer("/token", ANSWER)
+    await refresh(world)
+    assert not world.client.failing
+
+
 @pytest.mark.row("F25")
 async def test_one_failure_keeps_nobody_out(world: World) -> None:
     world.provider.fail("/token", httpx.ConnectError("refused"))
