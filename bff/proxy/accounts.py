@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from bff.base.clock import Clock
 from bff.policy.facts import Facts
+from bff.policy.routes import Route
 from bff.proxy.lane import AccessRecord, Glimpse, Lane
 from bff.proxy.memo import Plan
 
@@ -36,8 +37,9 @@ def no_sink(records: Sequence[AccessRecord], lanes: Sequence[Lane] | None) -> No
 class Accounts:
     """Owner: the door house. A request only appends to ``ended``. Bound: MAX_ENDED, and what one turn of the loop adds to it."""
 
-    def __init__(self, *, sink: Sink, clock: Clock) -> None:
+    def __init__(self, *, sink: Sink, clock: Clock, match: Callable[[str], Route | None]) -> None:
         self.ended: list[Ended] = []
+        self._match = match
         self._sink = sink
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
@@ -74,6 +76,8 @@ class Accounts:
             if plan is not None:
                 route, session = plan.lane.name, plan.session_key
                 plan.lane.count(status, seconds, received, sent)
+            elif type(facts) is Facts and (found := self._match(facts.path)) is not None:  # refused before it had a plan
+                route = found.name
             records.append((now + shift, request_id, facts, route, session, status, received, sent, seconds, outcome))
         try:
             self._sink(records, lanes)

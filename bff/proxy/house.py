@@ -146,7 +146,7 @@ class DoorHouse:
         self.epoch = 0
         self.id_prefix = secrets.token_hex(4).encode() + b"-"
         self.ids = 0
-        self.accounts = Accounts(sink=sink, clock=clock)
+        self.accounts = Accounts(sink=sink, clock=clock, match=gatekeeper.match)
         self.ended = self.accounts.ended
         self.crowd = Crowd(limit=options.connections, per_address=options.connections_per_address)
         self.doors = self.crowd.doors

@@ -9,10 +9,15 @@ from typing import Any
 import pytest
 
 from bff.base.clock import FakeClock
+from bff.policy.facts import Facts
+from bff.policy.routes import METHODS, Admission, Route
 from bff.proxy.accounts import MAX_ENDED, SHARE, Accounts
 from bff.proxy.lane import AccessRecord
 from bff.proxy.memo import Kept
 from tests.proxy.rig import open_rig
+
+
+ROUTE = Route("orders", "/api/orders/", Admission.API, METHODS)
 
 
 class Books:
@@ -20,7 +25,8 @@ class Books:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.accounts = Accounts(sink=self.take, clock=self.clock)
+        find = {"/api/orders/1": ROUTE}.get
+        self.accounts = Accounts(sink=self.take, clock=self.clock, match=find)
         self.records: list[AccessRecord] = []
         self.at_once: list[int] = []
 
@@ -32,6 +38,14 @@ class Books:
         now = self.clock.monotonic()
         for _ in range(count):
             self.accounts.ended.append((now, b"%d" % len(self.accounts.ended), None, None, 200, 0, 0, now, "ok"))
+
+
+@pytest.mark.parametrize(("path", "name"), [("/api/orders/1", "orders"), ("/elsewhere", "")])
+def test_who_was_refused_is_told_with_the_route_that_refused_them(path: str, name: str) -> None:
+    books = Books()
+    books.accounts.ended.append((1.0, b"1", None, Facts("GET", path, None, "a.test", ()), 401, 0, 0, 1.0, "unauthenticated"))
+    books.accounts.hand_on_share()
+    assert books.records[0][3] == name
 
 
 @pytest.mark.parametrize("waiting", [1, SHARE, 300, 2500, MAX_ENDED])
