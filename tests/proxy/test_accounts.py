@@ -16,7 +16,6 @@ from bff.proxy.lane import AccessRecord
 from bff.proxy.memo import Kept
 from tests.proxy.rig import open_rig
 
-
 ROUTE = Route("orders", "/api/orders/", Admission.API, METHODS)
 
 
