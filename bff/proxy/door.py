@@ -23,7 +23,7 @@ from bff.proxy.head import MAX_HEAD_BYTES, check_unfinished
 from bff.proxy.intake import Intake
 from bff.proxy.refusals import DOOR_FULL, HEAD_LATE
 from bff.proxy.turns import NEWCOMER_S
-from bff.proxy.upstream import bound_writes
+from bff.proxy.upstream import bound_writes, end_sending
 
 if TYPE_CHECKING:
     from bff.proxy.house import DoorHouse
@@ -295,7 +295,7 @@ class Door(asyncio.Protocol):
         self._end_intake()
         self.moved_at = self.house.monotonic()
         if self.transport.can_write_eof() and not self.eof_at:
-            self.transport.write_eof()
+            end_sending(self.transport)
         elif self.eof_at or not more:
             self.transport.close()
             return

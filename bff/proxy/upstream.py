@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from contextlib import suppress
 from typing import Protocol, cast
 
 from bff.base.clock import Clock
@@ -124,6 +125,12 @@ class UpstreamConnection(asyncio.Protocol):
         self.writable = True
         if self.occupant is not None:
             self.occupant.on_upstream_ready()
+
+
+def end_sending(transport: asyncio.Transport) -> None:
+    """Send an end, if there is anybody: where the peer has gone and the loop has not heard of it yet, asyncio raises (uvloop does not)."""
+    with suppress(OSError):
+        transport.write_eof()
 
 
 def bound_writes(transport: asyncio.Transport) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from pathlib import Path
 
@@ -112,6 +113,19 @@ async def test_one_connection_too_many_is_told_so_and_room_comes_back() -> None:
         second.close()
         await eventually(lambda: len(rig.house.doors) == 1)
         assert (await rig.ask())[0] == 200
+
+
+async def test_who_leaves_just_before_a_refusal_is_no_failure_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    """The kernel knows that the browser has gone, the loop has not looked: the answer is met by a reset and its end cannot be sent.
+    ``open_rig`` fails on what the loop complains of."""
+    async with open_rig() as rig:
+        browser = socket.create_connection(("127.0.0.1", rig.port))
+        browser.sendall(GET[:20])
+        await eventually(lambda: any(door.head_at for door in rig.house.doors))
+        browser.close()
+        rig.pass_time(10.5)
+        await eventually(lambda: not rig.house.doors)
+    assert caplog.records == []
 
 
 @pytest.mark.row("F52", "D9")
