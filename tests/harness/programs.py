@@ -22,9 +22,10 @@ class ProgramFailed(AssertionError):
 
 def free_port(host: str = "127.0.0.1") -> int:
     """A port nobody listens on, from below the range that the kernel hands out for outgoing connections: one from that range can be
-    taken by anybody's connection before the program that shall have it has started."""
+    taken by anybody's connection before the program that shall have it has started. Test processes side by side have every other one."""
+    beside, place = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")), int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
     while True:
-        port = random.randrange(12_000, 32_000)
+        port = random.randrange(12_000 + place, 32_000, beside)
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             try:
                 probe.bind((host, port))
