@@ -52,14 +52,14 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--sessions", type=int, default=1000, help="real logins for the scenario 'browser'")
-    parser.add_argument("--quick", action="store_true", help="three rounds of two seconds, 50 sessions, nginx peers only")
+    parser.add_argument("--quick", action="store_true", help="two rounds of two seconds, 50 sessions, nginx peers only")
     parser.add_argument("--check", action="store_true", help="exit 1 if a must is missed by more than the slack")
     parser.add_argument("--slack", type=float, default=0.2)
     parser.add_argument("--out", type=Path, help="folder for results.md, results.json and plot.svg")
     parser.add_argument("--keep", action="store_true", help="keep the scratch folder (configurations and logs)")
     options = parser.parse_args(words)
     if options.quick:
-        options.rounds, options.seconds, options.sessions = 3, 2.0, 50
+        options.rounds, options.seconds, options.sessions = 2, 2.0, 50
         options.only = options.only or [OURS, "nginx"]
     return options
 
