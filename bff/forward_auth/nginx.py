@@ -12,8 +12,9 @@ from bff.forward_auth.dialects import CACHE, NGINX, PROBLEM, ROUTE, SECRET, STAT
 from bff.forward_auth.front import SYSTEM_CA, Front, Way
 from bff.forward_auth.stripping import ANSWER_NAMES, NAMES
 
-# A refusal's status that is neither 401 nor 403 is restored from BFF-Status; nginx's return takes constants alone.
 _HSTS = 'add_header Strict-Transport-Security "max-age=31536000; includeSubDomains" always;'
+
+# A refusal's status that is neither 401 nor 403 is restored from BFF-Status; nginx's return takes constants alone.
 _STATUSES = (400, 401, 404, 405, 408, 413, 414, 415, 417, 421, 426, 429, 431, 500, 501, 502, 503, 504, 505, 508)
 _PLAIN = (
     "Accept", "Accept-Encoding", "Accept-Language", "Cache-Control", "Content-Encoding", "Content-Language", "Content-Type",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from bff.base.met import Met
 from bff.policy.facts import Facts
@@ -18,7 +18,7 @@ from bff.policy.verdict import Admitted
 from bff.proxy.edge import Edge
 from bff.proxy.lane import Glimpse, Lane, Seat
 from bff.proxy.replies import Replies
-from bff.session.model import Live, Session
+from bff.session.model import AUTHORIZATION, Live, Session
 
 if TYPE_CHECKING:
     from bff.proxy.upstream import Origin
@@ -42,7 +42,6 @@ V = TypeVar("V")
 T = TypeVar("T", bound=bytes | str)
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND", "REPORT", "SEARCH", "QUERY", "PUT", "DELETE"})
-_AUTHORIZATION: Final = b"\r\nAuthorization: "
 
 
 class Way:
@@ -67,8 +66,8 @@ def held_end(admitted: Admitted, end: bytes) -> bytes:
 
 def authorization_in(end: bytes) -> bytes:
     """The value of the Authorization header that an outbound head ends with. RuntimeError if there is none."""
-    start = len(_AUTHORIZATION)
-    if not end.startswith(_AUTHORIZATION):
+    start = len(AUTHORIZATION)
+    if not end.startswith(AUTHORIZATION):
         raise RuntimeError("a credential that was not sent")
     return end[start : end.index(b"\r\n", start)]
 

@@ -251,7 +251,8 @@ class Keeper:
         if session is None:
             return
         self._rounds.dirty.pop(live.key, None)
-        self._announce(session, reason)
+        name, subject = self.names_of(session)
+        self._probe(Event(EventKind.SESSION_ENDED, session=name, subject=subject, fields={"reason": reason.value}))
         watchers, live.watchers = live.watchers, frozenset()
         for watcher in watchers:
             try:
@@ -386,10 +387,6 @@ class Keeper:
         deleted = await self._store.delete(key)
         self._doomed.pop(key, None)
         return deleted
-
-    def _announce(self, session: Session, reason: EndReason) -> None:
-        name, subject = self.names_of(session)
-        self._probe(Event(EventKind.SESSION_ENDED, session=name, subject=subject, fields={"reason": reason.value}))
 
     def _name_of(self, key: bytes) -> str:
         return self._ring.pseudonym("session", key.hex())

@@ -12,7 +12,8 @@ from bff.base.secret import WITHHELD, Secret
 TokenKind = Literal["user", "client", "user_or_client", "user_or_none", "none"]
 """What goes out with a call: the session's token, the client's own, or none."""
 
-_AUTHORIZATION: Final = b"\r\nAuthorization: "
+AUTHORIZATION: Final = b"\r\nAuthorization: "
+"""How the line begins that ends a request head to an API."""
 _END: Final = b"\r\n\r\n"
 
 
@@ -34,13 +35,13 @@ class Grant:
         """The value of an Authorization header (RFC 6750 §2.1). DPoP and others announce themselves by token_type; "bearer" in any
         spelling is Bearer (TOKEN-1)."""
         if self.ending:
-            return self.ending[len(_AUTHORIZATION) : -len(_END)]
+            return self.ending[len(AUTHORIZATION) : -len(_END)]
         scheme = "Bearer" if self.token_type.lower() == "bearer" else self.token_type
         return f"{scheme} {self.access_token.reveal()}".encode()
 
     def held_to_send(self) -> Grant:
         """The same without the token by itself."""
-        return replace(self, access_token=WITHHELD, ending=_AUTHORIZATION + self.authorization() + _END)
+        return replace(self, access_token=WITHHELD, ending=AUTHORIZATION + self.authorization() + _END)
 
 
 @dataclass(frozen=True, slots=True)
