@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 import trustme
 
-from bff.proxy.threshold import Threshold
+from bff.proxy.threshold import Arrival, Threshold
 from tests.endurance.attackers import make_hello
 from tests.proxy.rig import GET, Client, Rig, eventually, open_rig
 
@@ -113,6 +113,32 @@ async def test_a_handshake_that_rests_gives_way() -> None:
         stage.rig.clock.advance(0.5)
         await stage.secure()
         assert await stalled.was_reset() or stalled.reader.at_eof()
+
+
+@pytest.mark.row("D9")
+async def test_who_has_rested_longest_gives_way_to_itself_and_no_handshake_is_begun_on_what_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with staged(handshakes=1) as stage:
+        begun: list[int] = []
+        begin = stage.threshold._begin
+
+        def watched(arrival: Arrival, now: float) -> None:
+            begun.append(arrival.sock.fileno())
+            begin(arrival, now)
+
+        monkeypatch.setattr(stage.threshold, "_begin", watched)
+        oldest = await stage.plain()
+        await eventually(lambda: stage.arrivals == 1)
+        stage.rig.clock.advance(0.4)
+        stalled = await stage.plain(HELLO)
+        await stalled.reader.readexactly(1)
+        stage.rig.clock.advance(0.6)
+        oldest.writer.write(HELLO)
+        await eventually(lambda: stage.arrivals == 1)
+        assert await oldest.was_reset() or oldest.reader.at_eof()
+        assert not stalled.reader.at_eof()
+        assert len(begun) == 1 and -1 not in begun
 
 
 @pytest.mark.row("D9", "D15")
