@@ -3,8 +3,8 @@
 Reads run in the loop (10 µs). Writes run on one thread per process (bff.session.store.sqlite_writer): WAL, BEGIN
 IMMEDIATE, synchronous=FULL for sessions, so that an acknowledged logout or rotated refresh token survives a power cut
 too (0.4 ms on the disk we measured, against 0.04 with NORMAL, which a killed process survives but a power cut does
-not). Touches, leases and what may be used once use NORMAL: losing one costs nothing. They go at once and in the loop where nobody
-else is writing (bff.session.store.sqlite_shortcut).
+not). Touches, leases and what may be used once use NORMAL: losing one costs nothing. The last two go at once and in the loop where
+nobody else is writing (bff.session.store.sqlite_shortcut); touches come by the thousand and go by the thread.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class SqliteStore:
         def work(db: sqlite3.Connection) -> None:
             db.execute("UPDATE sessions SET seen_at = ? WHERE key = ? AND seen_at < ?", (seen_at, key, seen_at))
 
-        await self._write(work, durable=False, at_once=False)  # they come by the thousand
+        await self._write(work, durable=False, at_once=False)
 
     async def delete(self, key: bytes) -> bool:
         return await self._write(lambda db: self._delete(db, key))

@@ -1,7 +1,8 @@
 """Small writes that need not wait for the disk, at once and in the loop, where nobody else is writing.
 
-Through the writer's thread such a write costs ten times what SQLite needs for it: two threads are woken, on two cores. Here it is a few
-pages for the system's cache: no lock is waited for and nothing is synced. Whoever meets a lock, and each 64th, takes the thread's way.
+Through the writer's thread such a write costs three to four times as much (measured: 0.041 to 0.072 CPU-ms instead of 0.013 to 0.016):
+two threads are woken, on two cores. Here it is a few pages for the system's cache: no lock is waited for and nothing is synced. Whoever
+meets a lock, and each 64th, takes the thread's way.
 """
 
 from __future__ import annotations
