@@ -230,7 +230,7 @@ class Exchange(Call):
 
     def _on_head(self, block: bytes, head: ResponseHead, rest: bytes) -> None:
         admitted = self.whole()
-        if admitted.target is None and not self.heard and _changes_sessions(admitted.facts, head, self.door.house.rules.session_cookie):
+        if admitted.target is None and not self.heard and _changes_sessions(admitted, head, self.door.house.rules.session_cookie):
             self._wait_for(self._hear(block, head, rest))
             return
         if head.status == 401 and admitted.credential is not None and not self._on_challenge(block, head, rest):
@@ -368,11 +368,12 @@ class Exchange(Call):
                 self.cut()
 
 
-def _changes_sessions(facts: Facts, head: ResponseHead, cookie: bytes) -> bool:
-    """Whether an answer of the agent's may come of a change: a sign-in, a sign-out, an end. ``cookie``: the session's, and "="."""
-    return facts.method not in ("GET", "HEAD") or any(
-        name.lower() == b"set-cookie" and value.startswith(cookie) for name, value in head.headers
-    )
+def _changes_sessions(admitted: Admitted, head: ResponseHead, cookie: bytes) -> bool:
+    """Whether an answer of the agent's may come of a change to what this worker holds: a sign-out, an end, a sign-in that replaces the
+    session it came with. A first sign-in changes nothing that anybody knows. ``cookie``: the session's, and "="."""
+    if admitted.facts.method not in ("GET", "HEAD"):
+        return True
+    return admitted.live is not None and any(name.lower() == b"set-cookie" and value.startswith(cookie) for name, value in head.headers)
 
 
 def _has_bare_line_feed(pending: bytes, new: int) -> bool:
