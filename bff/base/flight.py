@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -16,35 +16,56 @@ class Flights(Generic[K, V]):
     """
 
     def __init__(self) -> None:
-        self._running: dict[K, asyncio.Task[V]] = {}
+        self._running: dict[K, _Flight[V]] = {}
 
     def __len__(self) -> int:
         return len(self._running)
 
     async def join(self, key: K, work: Callable[[], Awaitable[V]]) -> V:
         """Await the running work for ``key``, or start ``work()``. Its exception reaches every caller."""
-        task = self._running.get(key)
-        if task is None:
-            task = asyncio.ensure_future(self._run(work))
-            self._running[key] = task
-            task.add_done_callback(lambda done: self._forget(key, done))
-        return await asyncio.shield(task)
+        flight = self._running.get(key)
+        if flight is None:
+            flight = self._running[key] = _Flight()
+            flight.task = asyncio.ensure_future(self._run(key, flight, work))
+            flight.task.add_done_callback(lambda _: self._land(key, flight, _leave))  # cancelled, perhaps before it began
+        waiting: asyncio.Future[V] = asyncio.get_running_loop().create_future()
+        flight.waiting.append(waiting)
+        return await waiting
 
     async def drain(self, timeout_s: float) -> None:
         """Wait until nothing runs, at most ``timeout_s``; what still runs then is cancelled."""
-        tasks = list(self._running.values())
+        tasks = [flight.task for flight in self._running.values() if flight.task is not None]
         if not tasks:
             return
         _, late = await asyncio.wait(tasks, timeout=timeout_s)
         for task in late:
             task.cancel()
 
-    @staticmethod
-    async def _run(work: Callable[[], Awaitable[V]]) -> V:
-        return await work()
+    async def _run(self, key: K, flight: _Flight[V], work: Callable[[], Awaitable[V]]) -> None:
+        """The outcome goes straight to those who wait: by ``asyncio.shield`` it took them another turn of the loop."""
+        try:
+            value = await work()
+        except Exception as error:
+            failure = error
+            self._land(key, flight, lambda waiting: waiting.set_exception(failure))
+        else:
+            self._land(key, flight, lambda waiting: waiting.set_result(value))
 
-    def _forget(self, key: K, done: asyncio.Task[V]) -> None:
-        if self._running.get(key) is done:
+    def _land(self, key: K, flight: _Flight[V], tell: Callable[[asyncio.Future[V]], object]) -> None:
+        if self._running.get(key) is flight:
             del self._running[key]
-        if not done.cancelled():
-            done.exception()  # marks it retrieved: every caller may have left before the work failed
+        for waiting in flight.waiting:
+            if not waiting.done():
+                tell(waiting)
+
+
+class _Flight(Generic[V]):
+    """One piece of running work and the callers who have not left."""
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.waiting: list[asyncio.Future[V]] = []
+
+
+def _leave(waiting: asyncio.Future[Any]) -> None:
+    waiting.cancel()

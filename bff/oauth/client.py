@@ -107,7 +107,7 @@ class Wire:
             status=response.status_code,
             content_type=response.headers.get("content-type", ""),
             body=body,
-            retry_after_s=read_retry_after(response.headers.get("retry-after", ""), self._clock.now()),
+            retry_after_s=read_retry_after(wait, self._clock.now()) if (wait := response.headers.get("retry-after", "")) else None,
         )
 
     async def _read_body(self, response: httpx.Response, where: str) -> bytes:

@@ -167,14 +167,17 @@ class _Connection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """Whether both messages ended where they should, and nothing came behind: it would become the next answer (T4)."""
-        return self.complete and self._stays and not self._pieces and self.usable
+        return self.complete and self._stays and not self._pieces and not self._over
 
     @property
     def usable(self) -> bool:
         """Still open, and silent. The loop does not know yet what came since it last looked: an end, perhaps, that would swallow the
         next request."""
-        over = self._surplus or self._ended or self._lost is not None or self.transport.is_closing()
-        return not over and not _has_come(self.transport)
+        return not self._over and not _has_come(self.transport)
+
+    @property
+    def _over(self) -> bool:
+        return self._surplus or self._ended or self._lost is not None or self.transport.is_closing()
 
     def abort(self) -> None:
         self.transport.abort()

@@ -20,7 +20,7 @@ log = logging.getLogger("bff.proxy")
 
 SHARE = 48
 MAX_ENDED = 8192
-NEXT_S, BATCH_S, IDLE_S = 0.001, 0.01, 0.05
+NEXT_S, BATCH_S, IDLE_S = 0.001, 0.025, 0.05
 """Until the next share: while some wait, when none were left, when there were none."""
 
 Ended = tuple[float, bytes, Plan | None, Facts | Glimpse | None, int, int, int, float, str]
