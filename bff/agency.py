@@ -16,15 +16,15 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
-from quart import Quart
 
 from bff.agent.app import adopt as adopt_options
-from bff.agent.app import build_agent
+from bff.agent.app import AgentApp, build_agent
 from bff.agent.reception import Reception
 from bff.agent.server import AgentServer
 from bff.assembly import Shared, build_keeper, build_shared, build_table, read_ring
@@ -66,7 +66,7 @@ class Agency:
     client: OAuthClient
     keeper: Keeper
     desk: CredentialDesk
-    agent: Quart
+    agent: AgentApp
     management: Quart
     readiness: Readiness
     desk_server: DeskServer
@@ -150,7 +150,7 @@ async def run_agency(box: PlanBox, instance: Instance, *, slot: int, manage: soc
     draining = asyncio.Event()
     watch_signals(draining.set, lambda: _reload(agency, box))
     watch_end(lifeline, draining.set)
-    async with beating(instance.board, slot, clock=clock, observe=agency.shared.metrics.agent_lag.observe):
+    async with beating(instance.board, slot, clock=clock, observe=partial(agency.shared.metrics.observe_turn, "agent")):
         await reach_store(agency.shared, draining)
         if draining.is_set():
             return 0

@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 from bff.assembly import Worker, build_shared, build_table, build_worker, load_certificate, read_ring
 from bff.base.clock import Clock
@@ -47,7 +48,7 @@ async def run_worker(box: PlanBox, instance: Instance, *, slot: int, door: socke
     stop = asyncio.Event()
     watch_signals(stop.set, lambda: _reload(worker, box))
     watch_end(lifeline, stop.set)
-    async with beating(instance.board, slot, clock=clock, observe=shared.metrics.worker_lag.observe):
+    async with beating(instance.board, slot, clock=clock, observe=partial(shared.metrics.observe_turn, "worker")):
         await reach_store(shared, stop)
         if stop.is_set():
             return 0

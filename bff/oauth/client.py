@@ -82,7 +82,12 @@ class Wire:
 
     def _build(self, method: str, url: str, headers: Mapping[str, str], content: bytes | None) -> httpx.Request:
         try:
-            return httpx.Request(method, _read_url(url), headers={**_HEADERS, **headers}, content=content, extensions=self._extensions)
+            place = _read_url(url)
+            fields = {"Host": place.netloc.decode("ascii"), **_HEADERS, **headers}
+            if content is not None:
+                fields["Content-Length"] = str(len(content))
+            # The body as a stream, and so the two fields by us: httpx works them out at twice the cost of the rest.
+            return httpx.Request(method, place, headers=fields, stream=httpx.ByteStream(content or b""), extensions=self._extensions)
         except (httpx.InvalidURL, ValueError) as error:
             raise ProviderMisbehaved(f"unusable URL: {type(error).__name__}") from None
 

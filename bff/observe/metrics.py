@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
-from typing import Any, cast
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -52,7 +53,8 @@ class Metrics:
         lag = Histogram(
             "bff_event_loop_lag_seconds", "How late the loop turned, four times a second.", ["process"], registry=own, buckets=BUCKETS_S
         )
-        self.worker_lag, self.agent_lag = lag.labels("worker"), lag.labels("agent")
+        self._lags: Mapping[str, Histogram] = {process: lag.labels(process) for process in ("worker", "agent")}
+        self._store_times: dict[str, _Times] = {}
         info = Gauge("bff_build_info", "Always 1; the labels say what runs.", ["version", "python"], registry=own, multiprocess_mode="max")
         info.labels(__version__, platform.python_version()).set(1)
 
@@ -69,8 +71,21 @@ class Metrics:
         self.connections.set(connections)
 
     def observe_store(self, op: str, seconds: float) -> None:
-        """One call to the store; ``op`` is the port's method name."""
-        self.store.labels(op).observe(seconds)
+        """One call to the store; ``op`` is the port's method name. Gathered until the next turn is observed: handed to the library one by
+        one they were 3 % of a renewal."""
+        times = self._store_times.get(op) or self._store_times.setdefault(op, _Times())
+        times.counts[bisect_left(BUCKETS_S, seconds)] += 1
+        times.total_s += seconds
+
+    def observe_turn(self, process: Literal["worker", "agent"], late_s: float) -> None:
+        """How late the loop turned, a few times a second."""
+        self._lags[process].observe(late_s)
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        gathered, self._store_times = self._store_times, {}
+        for op, times in gathered.items():
+            add_to_histogram(self.store.labels(op), times.counts, times.total_s)
 
     def count_event(self, event: Event) -> None:
         """What a security event means in numbers."""
@@ -93,11 +108,20 @@ class Metrics:
 
     def scrape(self) -> bytes:
         """The Prometheus text of all processes' numbers."""
+        self._hand_on()
         if os.environ.get(VARIABLE):
             shared = CollectorRegistry()
             cast(Any, MultiProcessCollector)(shared)
             return generate_latest(shared)
         return generate_latest(self.registry)
+
+
+class _Times:
+    """Calls that took so long: how many in each bucket, and their seconds in all."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS_S) + 1)
+        self.total_s = 0.0
 
 
 def add_to_histogram(child: Histogram, counts: Sequence[int], total_s: float) -> None:

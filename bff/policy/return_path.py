@@ -8,6 +8,7 @@ at use time.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
@@ -23,6 +24,7 @@ _CANDIDATE = re.compile(
 _NOWHERE: Final = "https://nowhere.invalid"
 
 
+@lru_cache(maxsize=64)
 def safe_return(value: str | None, *, prefix: str = "/bff") -> str | None:
     """``value`` rebuilt as path, query and fragment on our own origin; None where it is refused, and the caller's default holds.
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from itsdangerous import BadData, TimestampSigner, URLSafeTimedSerializer
-from itsdangerous.encoding import base64_decode, base64_encode
+from itsdangerous.encoding import base64_decode, base64_encode, want_bytes
 
 from bff.base.clock import Clock, SystemClock
 from bff.base.errors import SealBroken
@@ -73,9 +73,16 @@ def _build_tools(purpose: str, keys: list[str], signer: type[TimestampSigner]) -
 
 
 def _signer_of(clock: Clock) -> type[TimestampSigner]:
-    """itsdangerous reads the time itself; this makes it read ours."""
+    """itsdangerous reads the time itself, and derives its key at each use; this makes it read ours, and derive each key once."""
 
     class ClockedSigner(TimestampSigner):
+        _derived: dict[bytes, bytes] | None = None
+
+        def derive_key(self, secret_key: str | bytes | None = None) -> bytes:
+            key = self.secret_keys[-1] if secret_key is None else want_bytes(secret_key)
+            known = self._derived = self._derived or {}
+            return known.get(key) or known.setdefault(key, super().derive_key(key))
+
         def get_timestamp(self) -> int:
             return int(clock.now())
 
