@@ -22,9 +22,10 @@ from typing import cast
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
+from quart import Quart
 
-from bff.agent.app import adopt as adopt_options
 from bff.agent.app import AgentApp, build_agent
+from bff.agent.app import adopt as adopt_options
 from bff.agent.reception import Reception
 from bff.agent.server import AgentServer
 from bff.assembly import Shared, build_keeper, build_shared, build_table, read_ring
