@@ -339,6 +339,76 @@ async def test_an_older_copy_written_over_the_same_inode_is_known_by_the_mark(pa
     await once_more.close()
 
 
+def mark_of(path: Path) -> int:
+    return int(path.with_name(path.name + ".mark").read_bytes())
+
+
+async def at_rest(store: SqliteStore, path: Path, first: Row) -> int:
+    """The mark of a store that holds ``first``, has opened all it opens, and has committed since."""
+    await store.changes(0)
+    await store.insert(first)
+    await store.insert(row())
+    return mark_of(path)
+
+
+@pytest.mark.row("F42")
+@pytest.mark.parametrize("change", ["delete", "replace", "purge"])
+async def test_the_mark_has_moved_when_a_change_is_acknowledged(store: SqliteStore, path: Path, clock: FakeClock, change: str) -> None:
+    old = row(expires_at=NOW + 10)
+    before = await at_rest(store, path, old)
+    await store.touch(old.key, NOW + 1)
+    assert await store.acquire(b"l", b"a", 10) and await store.once(b"state", NOW + 60)
+    assert mark_of(path) == before == (await store.changes(0)).cursor
+    if change == "delete":
+        assert await store.delete(old.key)
+    elif change == "replace":
+        assert await store.replace(replace(old, version=2), expected_version=1)
+    else:
+        assert await store.purge(NOW + 20) == 1
+    assert mark_of(path) == (await store.changes(0)).cursor > before
+
+
+@pytest.mark.row("F42")
+async def test_a_change_in_a_batch_of_others_moves_the_mark(store: SqliteStore, path: Path) -> None:
+    old = row()
+    before = await at_rest(store, path, old)
+    twice = row()
+    results = await asyncio.gather(
+        store.insert(twice), store.insert(twice), store.delete(old.key), store.touch(twice.key, NOW + 1), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [type(None), StoreUnavailable, bool, type(None)]
+    assert mark_of(path) > before
+
+
+@pytest.mark.row("F42")
+async def test_the_mark_moves_on_with_the_epoch_when_an_older_copy_was_forgotten(
+    store: SqliteStore, path: Path, tmp_path: Path, clock: FakeClock
+) -> None:
+    old = row()
+    await at_rest(store, path, old)
+    with closing(sqlite3.connect(path)) as live, closing(sqlite3.connect(tmp_path / "backup.db")) as backup:
+        live.backup(backup)
+        await store.delete(old.key)
+        cursor = (await store.changes(0)).cursor
+        backup.backup(live)
+    await store.insert(row())
+    heard = await store.changes(cursor)
+    assert heard.keys is None
+    assert mark_of(path) == heard.cursor > cursor
+
+
+@pytest.mark.row("F42")
+async def test_the_mark_belongs_to_the_file_that_took_the_place_of_another(store: SqliteStore, path: Path, clock: FakeClock) -> None:
+    await store.insert(row())
+    cursor = (await store.changes(0)).cursor
+    for each in path.parent.glob("sessions.db*"):
+        if not each.name.endswith(".mark"):
+            each.unlink()
+    clock.advance(0.3)
+    await store.insert(row())
+    assert mark_of(path) == (await store.changes(0)).cursor > cursor
+
+
 async def test_the_same_file_keeps_its_sessions_over_a_restart(path: Path, clock: FakeClock) -> None:
     store = SqliteStore(path, clock=clock)
     old = row()
