@@ -56,6 +56,42 @@ def test_requests_are_counted_by_route_method_and_status() -> None:
     assert sample("bff_http_connections") == 17
     assert sample("bff_store_duration_seconds_count", {"op": "get"}) == 1
 
+
+def store_lines(metrics: Metrics) -> list[bytes]:
+    return [line for line in metrics.scrape().splitlines() if b"bff_store_duration" in line and b"_created" not in line]
+
+
+def test_gathered_store_calls_are_as_good_as_single_observations() -> None:
+    """At each bound, beside it, and beyond them all."""
+    gathered, single = Metrics(), Metrics()
+    for seconds in (0.0, *BUCKETS_S, *(bound * 1.0001 for bound in BUCKETS_S), 99.0):
+        for op in ("get", "touch"):
+            gathered.observe_store(op, seconds)
+            single.store.labels(op).observe(seconds)
+    assert store_lines(gathered) == store_lines(single)
+    gathered.observe_store("get", 0.5)
+    single.store.labels("get").observe(0.5)
+    assert store_lines(gathered) == store_lines(single), "what was handed on is not handed on again"
+
+
+def test_store_calls_are_handed_on_at_each_turn_of_the_loop_that_is_observed() -> None:
+    """Another process's scrape sees only what was handed on."""
+    metrics = Metrics()
+    count = ("bff_store_duration_seconds_count", {"op": "get"})
+    metrics.observe_store("get", 0.002)
+    metrics.observe_turn("worker", 0.1)
+    assert metrics.registry.get_sample_value(*count) == 1
+    metrics.observe_store("get", 0.002)
+    metrics.observe_store("get", 0.002)
+    assert metrics.registry.get_sample_value(*count) == 1
+    metrics.observe_turn("worker", 0.3)
+    assert metrics.registry.get_sample_value(*count) == 3
+    lag = metrics.registry.get_sample_value
+    assert lag("bff_event_loop_lag_seconds_count", {"process": "worker"}) == 2
+    assert lag("bff_event_loop_lag_seconds_sum", {"process": "worker"}) == pytest.approx(0.4)
+    assert lag("bff_event_loop_lag_seconds_count", {"process": "agent"}) == 0
+
+
 WORKER = """
 from bff.observe.metrics import Metrics
 import sys
