@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
+from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import pytest
 
+from bff.agent.app import _HANDLERS, _READ_THE_REQUEST
 from bff.agent.files import load_openapi
-from bff.agent.routes import agent_routes
-from bff.base.errors import BffError
+from bff.agent.routes import MAX_BODY_BYTES, agent_routes
+from bff.base.errors import BffError, StoreUnavailable
 from bff.base.events import EventKind
+from bff.policy.handoff import Handed
 from bff.policy.routes import Admission, Upstream
+from bff.policy.verdict import Admitted
 from tests.agent.world import World
 
 
@@ -98,6 +104,125 @@ async def test_any_exception_becomes_the_general_error_without_its_text(world: W
     assert answer.status_code == 500 and body["code"] == BffError.code
     assert "CANARY" not in json.dumps(body) + caplog.text
     assert "RuntimeError" in caplog.text
+
+
+@pytest.mark.row("OPS-3", "PRIV-1")
+async def test_a_verdict_that_cannot_be_read_for_a_reason_of_ours_is_the_general_error(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows then what the browser can show: problem or page."""
+
+    secret = "CAN" + "ARY"  # a traceback shows the line that raised
+
+    def fails(note: bytes) -> None:
+        raise KeyError(secret)
+
+    monkeypatch.setattr(world.handoff, "read", fails)
+    answer = await world.ask("GET", "/bff/user")
+    assert (answer.status_code, await answer.get_json()) == (500, {"code": BffError.code})
+    assert answer.headers["X-Content-Type-Options"] == "nosniff" and answer.headers["Cache-Control"] == "no-store"
+    assert "CANARY" not in caplog.text and "KeyError" in caplog.text
+
+
+@pytest.mark.row("F14", "CB-4")
+@pytest.mark.parametrize("page", [True, False])
+async def test_a_session_that_cannot_be_looked_up_is_a_503_in_the_shape_that_was_asked_for(
+    world: World, page: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(handed: Handed) -> Admitted:
+        raise StoreUnavailable("CANARY")
+
+    monkeypatch.setattr(world.handoff, "seat", fails)
+    answer = await world.ask("GET", "/bff/login", page=page)
+    assert answer.status_code == 503 and answer.headers["BFF-Error"] == StoreUnavailable.code
+    assert answer.content_type.startswith("text/html" if page else "application/problem+json")
+    assert answer.headers["Retry-After"] and "CANARY" not in await answer.get_data(as_text=True)
+    assert "Set-Cookie" not in answer.headers and world.client.begun == []
+
+
+@pytest.mark.parametrize("method", ["HEAD", "POST", "OPTIONS", "DELETE", "PROPFIND", "TRACE"])
+@pytest.mark.parametrize("path", ["/bff/login", "/bff/client.js"])
+async def test_the_method_that_counts_is_the_judged_one(world: World, path: str, method: str) -> None:
+    """Whatever stands in the second request line: no handler of another method runs, and nothing is answered in its place."""
+    other = {"POST": "GET"}.get(method, "POST")
+    answer = await world.ask(
+        other, path, page=False, change=lambda a: dataclasses.replace(a, facts=dataclasses.replace(a.facts, method=method))
+    )
+    served = method in world.route(path).methods
+    assert (answer.status_code == 404 and answer.headers["BFF-Error"] == "route_unknown") is not served
+    assert "Allow" not in answer.headers and "Set-Cookie" not in answer.headers and world.client.begun == []
+
+
+async def test_a_method_that_the_framework_does_not_know_is_no_failure(world: World) -> None:
+    answer = await world.ask("PROPFIND", "/bff/login", page=False)
+    assert answer.status_code == 404 and answer.headers["BFF-Error"] == "route_unknown"
+
+
+async def test_no_path_makes_the_framework_redirect_or_refuse(world: World) -> None:
+    """Its own router would put a slash right, and answer with a Location made of the path (R3)."""
+    user_route = world.routes["/bff/user"]
+    for target in ("//evil.test/x", "/a//b/", "/bff/login/", "/%2e%2e/x"):
+        answer = await world.ask("GET", target, page=False, change=lambda a: dataclasses.replace(a, route=user_route))
+        assert answer.status_code == 401 and "Location" not in answer.headers, target
+
+
+@pytest.mark.row("BODY-3")
+async def test_a_body_over_the_bound_is_refused_where_one_is_read_and_nothing_comes_of_it(world: World) -> None:
+    live = world.keeper.add("a")
+    world.keeper.add("b")
+    body = json.dumps({"others": True}).encode().ljust(MAX_BODY_BYTES + 1)
+    answer = await world.ask("POST", "/bff/sessions/end", live=live, page=False, body=body, content_type="application/json")
+    assert answer.status_code == 413 and (await answer.get_json(force=True))["code"] == "body_too_large"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert world.keeper.ended == []
+    just = await world.ask("POST", "/bff/sessions/end", live=live, page=False, body=body[:-1], content_type="application/json")
+    assert (await just.get_json()) == {"ended": 1}
+
+
+def test_the_app_bounds_bodies_by_size_and_time(world: World) -> None:
+    assert world.app.config["MAX_CONTENT_LENGTH"] == MAX_BODY_BYTES
+    assert world.app.config["BODY_TIMEOUT"] == 20
+
+
+async def test_whoever_reads_the_frameworks_request_is_given_it() -> None:
+    """A handler that is not on the list would fail at its first look, on a path that no test may take."""
+    reading = {name for name, handler in _HANDLERS.items() if _reads_request(handler)}
+    assert reading <= _READ_THE_REQUEST and {"bff.sessions-end", "bff.backchannel-logout"} <= reading
+
+
+def _reads_request(handler: Callable[..., Any]) -> bool:
+    """Whether ``handler``, or a function of its own module that it names, names Quart's request or what needs one."""
+    names = {"request", "send_file"}
+    seen: set[str] = set()
+    left = [handler.__code__]
+    space = handler.__globals__
+    while left:
+        code = left.pop()
+        if names.intersection(code.co_names):
+            return True
+        for name in set(code.co_names) - seen:
+            seen.add(name)
+            found = space.get(name)
+            if isinstance(found, FunctionType) and found.__module__ == handler.__module__:
+                left.append(found.__code__)
+    return False
+
+
+async def test_a_cancelled_call_has_no_answer(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A server that stops takes its calls with it: they must not be turned into errors that somebody then answers and logs."""
+    waits = asyncio.Event()
+
+    async def forever(**wish: Any) -> Any:
+        waits.set()
+        await asyncio.Event().wait()
+
+    world.client.begin_login = forever  # type: ignore[method-assign]
+    call = asyncio.ensure_future(world.ask("GET", "/bff/login"))
+    await waits.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert caplog.records == []
 
 
 @pytest.mark.row("PRIV-6", "PRIV-7")
