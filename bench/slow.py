@@ -71,7 +71,8 @@ class Meter:
 
     async def cost(self, name: str, times: int, work: Callable[[range], Awaitable[None]]) -> Cost:
         """``work`` on all of ``times``, block by block."""
-        blocks = [range(at * times // BLOCKS, (at + 1) * times // BLOCKS) for at in range(BLOCKS)]
+        count = min(BLOCKS, times)
+        blocks = [range(at * times // count, (at + 1) * times // count) for at in range(count)]
         return Cost(name, times, [await self._block(block, work) for block in blocks])
 
     async def _block(self, block: range, work: Callable[[range], Awaitable[None]]) -> float:

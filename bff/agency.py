@@ -158,6 +158,7 @@ async def run_agency(box: PlanBox, instance: Instance, *, slot: int, manage: soc
         if instance.board.draining:  # the one before us died in the middle of it, and nobody signals us
             draining.set()
         await _serve(agency, instance, manage, draining)
+    agency.shared.metrics.hand_on()
     return 0
 
 

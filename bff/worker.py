@@ -53,6 +53,7 @@ async def run_worker(box: PlanBox, instance: Instance, *, slot: int, door: socke
         if stop.is_set():
             return 0
         await _serve(worker, door, stop)
+    shared.metrics.hand_on()
     out.close()
     return 0
 

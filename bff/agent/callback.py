@@ -19,6 +19,7 @@ from bff.agent.stepup import check_strength
 from bff.base.errors import BffError, LoginFailed, LoginReason, StoreUnavailable
 from bff.base.events import EventKind
 from bff.oauth.types import Identity, PendingLogin, TokenSet
+from bff.policy.handoff import ENDED_HEADER
 from bff.policy.return_path import safe_return
 from bff.policy.verdict import Admitted
 from bff.session.model import EndReason, Live, Session
@@ -89,6 +90,8 @@ async def _finish(parts: Parts, admitted: Admitted, pending: PendingLogin, param
     parts.tell(EventKind.LOGIN_SUCCEEDED, admitted, session=live.session)
     answer = see_other(return_to)
     add_cookies(answer, (parts.pending.clear(pending.state), parts.options.cookie.set_session(ticket)))
+    if pending.previous:  # its Strict cookie stayed away from this request, so the door has nothing else to know it by
+        answer.headers[ENDED_HEADER.decode()] = "1"
     return answer
 
 

@@ -27,10 +27,13 @@ class Flights(Generic[K, V]):
         if flight is None:
             flight = self._running[key] = _Flight()
             flight.task = asyncio.ensure_future(self._run(key, flight, work))
-            flight.task.add_done_callback(lambda _: self._land(key, flight, _leave))  # cancelled, perhaps before it began
+            flight.task.add_done_callback(lambda task: self._land(key, flight, _fate(task)))  # cancelled, perhaps before it began
         waiting: asyncio.Future[V] = asyncio.get_running_loop().create_future()
-        flight.waiting.append(waiting)
-        return await waiting
+        flight.waiting[waiting] = None
+        try:
+            return await waiting
+        finally:
+            flight.waiting.pop(waiting, None)
 
     async def drain(self, timeout_s: float) -> None:
         """Wait until nothing runs, at most ``timeout_s``; what still runs then is cancelled."""
@@ -54,7 +57,7 @@ class Flights(Generic[K, V]):
     def _land(self, key: K, flight: _Flight[V], tell: Callable[[asyncio.Future[V]], object]) -> None:
         if self._running.get(key) is flight:
             del self._running[key]
-        for waiting in flight.waiting:
+        for waiting in list(flight.waiting):
             if not waiting.done():
                 tell(waiting)
 
@@ -64,8 +67,13 @@ class _Flight(Generic[V]):
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None
-        self.waiting: list[asyncio.Future[V]] = []
+        self.waiting: dict[asyncio.Future[V], None] = {}
 
 
-def _leave(waiting: asyncio.Future[Any]) -> None:
-    waiting.cancel()
+def _fate(task: asyncio.Task[None]) -> Callable[[asyncio.Future[Any]], object]:
+    """What callers are told whom ``_run`` has not told: the work was cancelled, or failed with what is no Exception."""
+    failure = None if task.cancelled() else task.exception()
+    if failure is None:
+        return asyncio.Future.cancel
+    told = failure
+    return lambda waiting: waiting.set_exception(told)

@@ -129,8 +129,12 @@ class Wire:
 
 @lru_cache(maxsize=64)
 def _read_url(url: str) -> httpx.URL:
-    """The endpoints of a provider are few and reading an address is a tenth of a call."""
-    return httpx.URL(url)
+    """The endpoints of a provider are few and reading an address is a tenth of a call. httpx.InvalidURL, ValueError: also for a host
+    whose xn-- labels mean nothing, which httpx finds out when it is asked for the host."""
+    place = httpx.URL(url)
+    if not place.host:
+        raise ValueError("no host")
+    return place
 
 
 def _build_tls(ca_file: str, cert_file: str, key_file: str) -> ssl.SSLContext:

@@ -80,9 +80,10 @@ class Metrics:
     def observe_turn(self, process: Literal["worker", "agent"], late_s: float) -> None:
         """How late the loop turned, a few times a second."""
         self._lags[process].observe(late_s)
-        self._hand_on()
+        self.hand_on()
 
-    def _hand_on(self) -> None:
+    def hand_on(self) -> None:
+        """Give the library what was gathered. For the end of a process, too: its numbers outlive it."""
         gathered, self._store_times = self._store_times, {}
         for op, times in gathered.items():
             add_to_histogram(self.store.labels(op), times.counts, times.total_s)
@@ -108,7 +109,7 @@ class Metrics:
 
     def scrape(self) -> bytes:
         """The Prometheus text of all processes' numbers."""
-        self._hand_on()
+        self.hand_on()
         if os.environ.get(VARIABLE):
             shared = CollectorRegistry()
             cast(Any, MultiProcessCollector)(shared)

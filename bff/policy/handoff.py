@@ -21,6 +21,8 @@ from bff.policy.routes import Route
 from bff.policy.verdict import Admitted
 
 HANDOFF_HEADER: Final = b"bff-handoff"
+ENDED_HEADER: Final = b"bff-ended"
+"""In an answer of the agent's: a session ended that the request did not come with. For the door; no browser sees it."""
 PURPOSE: Final = "handoff"
 MAX_AGE_S: Final = 60.0
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from bff.base.errors import UpstreamProtocol
 from bff.policy.facts import Facts
+from bff.policy.handoff import ENDED_HEADER
 from bff.policy.verdict import Admitted, Refusal, Verdict
 from bff.proxy.call import BODY, DONE, HEAD, WAIT, Call
 from bff.proxy.challenge import Meaning, read_meaning, step_up_refusal
@@ -370,10 +371,13 @@ class Exchange(Call):
 
 def _changes_sessions(admitted: Admitted, head: ResponseHead, cookie: bytes) -> bool:
     """Whether an answer of the agent's may come of a change to what this worker holds: a sign-out, an end, a sign-in that replaces the
-    session it came with. A first sign-in changes nothing that anybody knows. ``cookie``: the session's, and "="."""
+    session it came with, or the one it began in. A first sign-in changes nothing that anybody knows. ``cookie``: the session's, and "="."""
     if admitted.facts.method not in ("GET", "HEAD"):
         return True
-    return admitted.live is not None and any(name.lower() == b"set-cookie" and value.startswith(cookie) for name, value in head.headers)
+    return any(
+        (lower := name.lower()) == ENDED_HEADER or (admitted.live is not None and lower == b"set-cookie" and value.startswith(cookie))
+        for name, value in head.headers
+    )
 
 
 def _has_bare_line_feed(pending: bytes, new: int) -> bool:

@@ -14,7 +14,7 @@ from typing import Final
 
 from bff.base.errors import UpstreamProtocol
 from bff.policy.facts import Facts, Header
-from bff.policy.handoff import HANDOFF_HEADER
+from bff.policy.handoff import ENDED_HEADER, HANDOFF_HEADER
 from bff.policy.routes import Admission, Route
 from bff.policy.verdict import Admitted
 from bff.proxy.lines import HOP_BY_HOP, Cookies, may_pass, read_names
@@ -35,6 +35,7 @@ NEVER_RETURN: Final = HOP_BY_HOP | frozenset(
 )  # fmt: skip
 NEVER_RETURN_PREFIXES: Final = (b"access-control-", b"x-accel-", b"x-litespeed-", b"bff-", b"secure-session-", b"sec-session-")
 NEVER_RETURN_SUFFIX: Final = b"cdn-cache-control"
+_NOT_TO_BROWSERS: Final = frozenset({b"server", ENDED_HEADER})
 _SPECIAL: Final = frozenset({b"set-cookie", b"location", b"content-location", b"cache-control", b"vary", b"www-authenticate"})
 
 _PROMPTING: Final = (b"basic", b"digest", b"ntlm", b"negotiate", b"hoba", b"mutual", b"scram", b"kerberos")
@@ -212,7 +213,7 @@ def agent_response_head(head: ResponseHead, admitted: Admitted, *, rules: Header
     kept = [
         name + b": " + value + b"\r\n"
         for name, value in head.headers
-        if (lower := name.lower()) not in HOP_BY_HOP and lower != b"content-length" and lower not in named and lower != b"server"
+        if (lower := name.lower()) not in HOP_BY_HOP and lower != b"content-length" and lower not in named and lower not in _NOT_TO_BROWSERS
     ]
     written = {_cookie_name(value) for name, value in head.headers if name.lower() == b"set-cookie"}
     kept.extend(

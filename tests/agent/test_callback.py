@@ -284,3 +284,11 @@ async def test_no_answer_sets_the_same_cookie_twice(world: World) -> None:
     names = [value.partition("=")[0] for value in answer.headers.getlist("Set-Cookie")]
     assert len(names) == len(set(names))
     assert world.cookies["__Host-Http-bff"] == "ticket-new1"
+
+
+@pytest.mark.row("SESS-3", "SESS-9")
+async def test_the_door_is_told_of_the_end_of_a_session_that_the_callback_did_not_come_with(world: World) -> None:
+    live = world.keeper.add("old")
+    replaced = await world.come_back(await world.start(live=live))
+    first = await world.come_back(await world.start())
+    assert (replaced.headers.get("BFF-Ended"), first.headers.get("BFF-Ended")) == ("1", None)

@@ -164,3 +164,38 @@ async def test_a_failure_that_nobody_stayed_for_is_no_complaint_of_the_loop(in_t
     gc.collect()
     await turns()
     assert heard == []
+
+
+async def test_callers_who_left_are_forgotten_while_the_work_goes_on() -> None:
+    """A provider that hangs, and a browser that asks and hangs up, again and again."""
+    flights: Flights[str, int] = Flights()
+    gate: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    staying = asyncio.ensure_future(flights.join("a", lambda: gate))
+    for _ in range(50):
+        leaving = asyncio.ensure_future(flights.join("a", lambda: gate))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await turns(2)
+    assert len(flights._running["a"].waiting) == 1
+    gate.set_result(7)
+    assert await staying == 7
+
+
+class Panicked(BaseException):
+    """As what a panic in a Rust library is to Python."""
+
+
+async def test_what_is_no_exception_reaches_the_callers_too() -> None:
+    flights: Flights[str, int] = Flights()
+    heard: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: heard.append(context))
+
+    async def panics() -> int:
+        await asyncio.sleep(0)
+        raise Panicked
+
+    for _ in range(2):
+        with pytest.raises(Panicked):
+            await flights.join("a", panics)
+    gc.collect()
+    assert len(flights) == 0 and heard == []

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from bench import goals, report
 from bench.__main__ import SCENARIOS
+from bench.flow import Run
 from bench.processes import Group
+from bench.slow import Meter
 from bench.values import Sample, Series, ratio_best, ratio_middle
 
 
@@ -37,6 +41,17 @@ def test_only_the_nginx_peers_decide_in_ci() -> None:
     results = {"small": [series("bff", 1.0), series("Envoy oauth2", 0.1), series("nginx + Lua", 0.1)]}
     binding = {one.text.split(": ")[0]: one.binding for one in goals.judge(results, slack=0.2)}
     assert binding == {"small, against Envoy oauth2": False, "small, against nginx + Lua": True, "small, worker memory": True}
+
+
+async def test_few_are_measured_in_as_many_blocks_as_there_are() -> None:
+    asked: list[range] = []
+
+    async def work(block: range) -> None:
+        asked.append(block)
+
+    run = cast(Run, SimpleNamespace(world=SimpleNamespace(product=SimpleNamespace(program=None))))
+    cost = await Meter(run, pinned=False).cost("few", 5, work)
+    assert [number for block in asked for number in block] == list(range(5)) and len(cost.cpu_ms) == len(asked)
 
 
 def test_every_goal_names_a_scenario_that_exists() -> None:

@@ -363,3 +363,16 @@ async def test_a_scope_that_few_need_is_asked_for_when_the_app_wishes_it_and_no_
     browser = Browser()
     assert (await world.sign_in(browser, query="&scope=orders:write")).status == 200
     assert (await browser.fetch("/writers/x")).status == 200
+
+
+@pytest.mark.row("SESS-3", "SESS-9")
+async def test_behind_a_new_sign_in_the_session_before_it_is_over_at_once(world: World) -> None:
+    """The person types a password, so the callback comes without the Strict cookie: the worker that holds the session hears of its end."""
+    browser = await world.signed_in()
+    before = browser.stolen_copy()
+    assert (await before.fetch("/api/orders")).status == 200
+    page = await go_through(browser, await browser.link("/bff/login?prompt=login"), person="ada", app=world.app)
+    callback = page.hop_to("/bff/callback")
+    assert callback.status == 303 and callback.header("bff-ended") is None
+    assert (await before.fetch("/api/orders")).status == 401
+    assert (await browser.fetch("/api/orders")).status == 200

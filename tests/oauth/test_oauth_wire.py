@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import trustme
 
 from bff.base.errors import ProviderMisbehaved, ProviderUnavailable
-from bff.oauth.client import Wire
+from bff.oauth.client import _HEADERS, Wire
+from bff.oauth.transport import _wire_of
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
@@ -116,6 +118,36 @@ async def test_an_address_that_is_not_http_goes_nowhere(url: str) -> None:
     async with Wire() as wire:
         with pytest.raises(ProviderMisbehaved):
             await wire.get_json(url)
+
+
+@pytest.mark.row("J8", "META-3")
+@pytest.mark.parametrize("host", ["xn--", "xn--a.example", "xn---.test", "xn--zzzzzzzz9999.test"])
+async def test_a_host_that_is_no_name_in_any_alphabet_goes_nowhere(host: str) -> None:
+    """Metadata may name it. Its failure is the provider's, and told as such: nobody but us takes another for one."""
+    async with Wire() as wire:
+        for call in (wire.get_json(f"https://{host}/x"), wire.post_form(f"https://{host}/x", [("a", "b")])):
+            with pytest.raises(ProviderMisbehaved):
+                await call
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a.test/",
+        "https://a.test:443/x?y",
+        "https://A.test:8443/",
+        "http://[::1]:8080/x",
+        "http://[::1]/",
+        "https://b\u00fccher.test/\u00e4",
+        "http://u:p@h.test/",
+    ],
+)
+@pytest.mark.parametrize(("method", "content"), [("GET", None), ("POST", b"a=b"), ("POST", b"")])
+async def test_the_fields_that_we_write_are_those_that_httpx_would(url: str, method: str, content: bytes | None) -> None:
+    async with Wire() as wire:
+        ours = wire._build(method, url, {"DPoP": "x"}, content)
+        theirs = httpx.Request(method, url, headers={**_HEADERS, "DPoP": "x"}, content=content)
+        assert sorted((await _wire_of(ours)).split(b"\r\n")) == sorted((await _wire_of(theirs)).split(b"\r\n"))
 
 
 def tls(certificate: trustme.LeafCert) -> ssl.SSLContext:

@@ -216,7 +216,6 @@ def with_padding(key: Any) -> dict[str, Any]:
         ("a", [public(RSA, kid="a", kty="UNKNOWN"), public(RSA, kid="a")], ""),
         ("a", [with_padding(RSA), public(RSA_2, kid="a")], "signature"),
     ],
-    ids=str,
 )
 def test_one_key_fits_or_none(kid: str | None, keys: list[dict[str, Any]], fault: str) -> None:
     header = {"alg": "RS256"} if kid is None else {"alg": "RS256", "kid": kid}
@@ -250,7 +249,6 @@ NOW = int(FakeClock().now())
         {"email_verified": "true"}, {"max_age": 60}, {"max_age": 60, "auth_time": NOW - 100}, {"acr_values": ("a", "b"), "acr": "b"},
         {"session_expiry": "soon"}, {"session_expiry": 1.5}, {"session_expiry": 0}, {"session_expiry": -1}, {"session_expiry": NOW * 1000},
     ],
-    ids=str,
 )  # fmt: skip
 def test_what_honest_providers_write_signs_in(given: dict[str, Any]) -> None:
     identity = identify(**given)
@@ -284,7 +282,6 @@ def test_what_honest_providers_write_signs_in(given: dict[str, Any]) -> None:
         ("sub", {"sub": None}),
         ("aud", {"aud": None}),
     ],
-    ids=str,
 )
 def test_what_no_provider_may_write_signs_nobody_in(rule: str, given: dict[str, Any]) -> None:
     with pytest.raises(TokenInvalid) as caught:

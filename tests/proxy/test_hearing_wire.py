@@ -53,3 +53,16 @@ async def test_a_login_that_begins_in_a_session_waits_for_nothing(tmp_path: Path
     async with beside(tmp_path, Agent([BEGINS_LOGIN]), live=True) as (rig, ear):
         assert (await (await sent(rig, USER)).answer())[0] == 200
         assert ear.asked == []
+
+
+@pytest.mark.row("SESS-9", "SESS-3")
+async def test_a_sign_in_that_ends_the_session_it_began_in_waits_though_the_cookie_stayed_away(tmp_path: Path) -> None:
+    """Strict: the callback comes from the provider without it. The agent says what it ended, to the door and to nobody else."""
+    answer = SETS_COOKIE.replace(b"\r\n\r\n", b"\r\nBFF-Ended: 1\r\n\r\n")
+    async with beside(tmp_path, Agent([answer])) as (rig, ear):
+        client = await sent(rig, USER)
+        await eventually(lambda: ear.asked)
+        assert client.reader._buffer == b""  # type: ignore[attr-defined]
+        ear.gate.set()
+        status, head, body = await client.answer()
+        assert (status, body) == (200, b"{}") and b"bff-ended" not in head.lower()

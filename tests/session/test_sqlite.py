@@ -409,6 +409,62 @@ async def test_the_mark_belongs_to_the_file_that_took_the_place_of_another(store
     assert mark_of(path) == (await store.changes(0)).cursor > cursor
 
 
+async def put_back(path: Path, content: bytes) -> None:
+    """In place, under the inode it had, while nothing runs."""
+    for extra in path.parent.glob(path.name + "-*"):
+        extra.unlink()
+    path.write_bytes(content)
+
+
+def copied(path: Path, to: Path) -> bytes:
+    with closing(sqlite3.connect(path)) as live, closing(sqlite3.connect(to)) as backup:
+        live.backup(backup)
+    return to.read_bytes()
+
+
+@pytest.mark.row("F42", "F41")
+async def test_a_mark_that_could_not_be_set_is_set_with_the_next_commit(
+    store: SqliteStore, path: Path, tmp_path: Path, clock: FakeClock
+) -> None:
+    """No descriptor left, no room left: for a moment, and just when somebody logs out."""
+    old = row()
+    await at_rest(store, path, old)
+    content = copied(path, tmp_path / "backup.db")
+    mark = path.with_name(path.name + ".mark")
+    mark.rename(mark.with_name("aside"))
+    mark.mkdir()
+    await store.delete(old.key)
+    mark.rmdir()
+    mark.with_name("aside").rename(mark)
+    await store.insert(row())
+    await store.close()
+    await put_back(path, content)
+    again = SqliteStore(path, clock=clock)
+    assert await again.get(old.key) is None
+    await again.close()
+
+
+@pytest.mark.row("F42")
+async def test_a_mark_that_another_process_set_back_or_did_not_live_to_set_is_set_within_a_minute(
+    store: SqliteStore, path: Path, tmp_path: Path, clock: FakeClock
+) -> None:
+    old = row()
+    behind = await at_rest(store, path, old)
+    other = SqliteStore(path, clock=clock)
+    await at_rest(other, path, row())
+    content = copied(path, tmp_path / "backup.db")
+    await other.delete(old.key)
+    mark = path.with_name(path.name + ".mark")
+    mark.write_bytes(f"{behind:>39}\n".encode())
+    await other.close()
+    await store.purge(clock.now())
+    await store.close()
+    await put_back(path, content)
+    again = SqliteStore(path, clock=clock)
+    assert await again.get(old.key) is None
+    await again.close()
+
+
 async def test_the_same_file_keeps_its_sessions_over_a_restart(path: Path, clock: FakeClock) -> None:
     store = SqliteStore(path, clock=clock)
     old = row()

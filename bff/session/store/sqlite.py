@@ -59,7 +59,6 @@ class SqliteStore:
         self._writer_inode = 0
         self._checked_at = float("-inf")
         self._data_version: tuple[int, int] | None = None
-        self._moved = True
         self._closed = False
 
     async def insert(self, row: Row) -> None:
@@ -140,7 +139,6 @@ class SqliteStore:
             return Changes(cursor, ())
         newest, keys = self._changed_since(cursor)
         if newest < cursor:
-            self._moved = True
             newest, keys = await self._write(lambda db: _disown(db, cursor, self._clock.now()), at_once=False), None
         self._data_version = (data_version, newest)
         return Changes(newest, keys)
@@ -201,7 +199,6 @@ class SqliteStore:
         return True
 
     def _note(self, db: sqlite3.Connection, key: bytes) -> None:
-        self._moved = True
         db.execute("INSERT INTO changed (key, at) VALUES (?, ?)", (key, self._clock.now()))
 
     def _read(self, query: str, values: tuple[object, ...]) -> Rows:
@@ -261,15 +258,11 @@ class SqliteStore:
         return self._written
 
     def _committed(self, db: sqlite3.Connection) -> None:
-        """After each durable commit, on the writer's thread: the mark moves where the change log may have. One that cannot be set detects
-        less; nothing else fails."""
-        if self._moved:
-            self._moved = False
-            with suppress(OSError):
-                self._mark.note(schema.read_position(db))
+        """After each durable commit, on the writer's thread. A mark that cannot be set detects less; nothing else fails."""
+        with suppress(OSError):
+            self._mark.note(schema.read_position(db))
 
     def _open(self, *, busy_ms: int) -> tuple[sqlite3.Connection, int]:
-        self._moved = True
         inode = schema.create_file(self._path)
         connection = schema.open_connection(self._path, busy_ms=busy_ms)
         try:
