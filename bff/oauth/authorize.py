@@ -9,7 +9,6 @@ import re
 import secrets
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
 from bff.base.errors import LoginFailed, LoginReason
 from bff.oauth.types import PendingLogin, Provider
@@ -17,7 +16,6 @@ from bff.oauth.urls import add_query
 
 Parameters = Sequence[tuple[str, str]]
 
-MAX_QUERY_CHARS: Final = 16 * 1024
 MAX_PARAMETERS: Final = 64
 
 KNOWN_ERRORS: Final = frozenset(
@@ -46,7 +44,6 @@ KNOWN_ERRORS: Final = frozenset(
 
 _FRONT_CHANNEL_TOKENS: Final = ("access_token", "id_token", "refresh_token", "token_type", "response")
 _CODE: Final = re.compile(r"[\x20-\x7e]{1,4096}")
-_BAD_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 def build_pending_login(
@@ -118,16 +115,6 @@ def authorization_url(provider: Provider, parameters: Parameters) -> str:
     return add_query(provider.authorization_endpoint, parameters)
 
 
-def read_parameters(query: str) -> tuple[tuple[str, str], ...]:
-    """The pairs of a callback query, form-decoded, bounded and strict: LoginFailed for what has two readings.
-
-    A broken percent escape, bytes that are not UTF-8 and too many pairs are refused. Order and repetition are kept.
-    """
-    if len(query) > MAX_QUERY_CHARS or query.count("&") >= MAX_PARAMETERS:
-        raise LoginFailed(LoginReason.INCOMPLETE, "the callback query is too long")
-    return tuple((_decode(name), _decode(value)) for name, _, value in (pair.partition("=") for pair in query.split("&") if pair))
-
-
 def check_callback(pending: PendingLogin, provider: Provider, parameters: Parameters) -> str:
     """The authorization code, if this answer belongs to ``pending`` and came from its provider. LoginFailed otherwise.
 
@@ -149,15 +136,6 @@ def check_callback(pending: PendingLogin, provider: Provider, parameters: Parame
     if _CODE.fullmatch(code) is None:
         raise LoginFailed(LoginReason.INCOMPLETE, "no usable code")
     return code
-
-
-def _decode(text: str) -> str:
-    if _BAD_PERCENT.search(text):
-        raise LoginFailed(LoginReason.INCOMPLETE, "a broken percent escape")
-    try:
-        return unquote_to_bytes(text.replace("+", " ")).decode("utf-8")
-    except UnicodeError:
-        raise LoginFailed(LoginReason.INCOMPLETE, "a parameter is not UTF-8") from None
 
 
 def _once_each(parameters: Parameters) -> dict[str, str]:

@@ -154,7 +154,9 @@ def _find_acr(claims: JsonObject) -> str:
 
 
 def _find_amr(claims: JsonObject) -> tuple[str, ...]:
-    value: Any = claims.get("amr", [])
+    value: Any = claims.get("amr")
+    if value is None:
+        return ()
     if isinstance(value, str):
         value = [value]
     if not isinstance(value, list) or not all(isinstance(method, str) for method in value):

@@ -83,10 +83,10 @@ def _find_key(member: object) -> VerificationKey | None:
 
 
 def _is_for_signatures(member: dict[str, Any]) -> bool:
-    if member.get("use", "sig") != "sig" or "d" in member or "k" in member:
+    if member.get("use") not in (None, "sig") or "d" in member or "k" in member:
         return False  # a published private key can be used by anybody who can read
-    operations = member.get("key_ops", ["verify"])
-    return isinstance(operations, list) and "verify" in operations
+    operations = member.get("key_ops")
+    return operations is None or (isinstance(operations, list) and "verify" in operations)
 
 
 def _find_algorithms(kty: str, crv: str, declared: object) -> frozenset[str]:

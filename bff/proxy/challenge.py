@@ -16,7 +16,7 @@ from bff.policy.verdict import Refusal, StepUp
 
 MAX_CHALLENGE_BYTES = 8192
 _WORD = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_PARAM = re.compile(rf'[ \t]*({_WORD})[ \t]*=[ \t]*(?:({_WORD})(?=[ \t]*(?:,|$))|"((?:[^"\\]|\\.)*)")[ \t]*(?:,|$)')
+_PARAM = re.compile(rf'[ \t,]*({_WORD})[ \t]*=[ \t]*(?:({_WORD})(?=[ \t]*(?:,|$))|"((?:[^"\\]|\\.)*)")[ \t]*(?:,|$)')
 _SCHEME = re.compile(rf"[ \t,]*({_WORD})(?:[ \t]+(?:([0-9A-Za-z\-._~+/]+=*)[ \t]*(?=,|$))?|[ \t]*(?=,|$))")
 _VALUE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,256}")
 _SCOPE_VALUE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")

@@ -99,6 +99,19 @@ test("a login comes back to where it began", () => {
   bff.close();
 });
 
+test("of a place too long to take along a sign-in takes what fits", () => {
+  const bff = build();
+  const { location } = globalThis;
+  const at = (place) => Object.assign(location, { pathname: "/a", search: "", hash: "" }, place);
+  const went = (place) => (at(place), bff.login(), new URL(visited.at(-1), "https://app.test").searchParams.get("return_to"));
+  assert.equal(went({ hash: "#" + "h".repeat(1021) }).length, 1024);
+  assert.equal(went({ search: "?x", hash: "#" + "h".repeat(1024) }), "/a?x");
+  assert.equal(went({ search: "?" + "x".repeat(1024) }), "/a");
+  assert.equal(went({ pathname: "/" + "p".repeat(1024) }), "/");
+  at({ pathname: "/orders", search: "?x=1", hash: "#top" });
+  bff.close();
+});
+
 test("json sends and reads objects and throws the problem", async () => {
   const bff = build();
   answers = [new Response('{"ok":1}', { status: 201 }), problem(403, "insufficient_scope", { detail: "no" })];

@@ -108,6 +108,26 @@ async def test_the_helper_is_served_and_revalidates(world: World) -> None:
     assert answer.headers["ETag"] and answer.headers["Cache-Control"] == "no-cache"
 
 
+@pytest.mark.parametrize("path", ["/app.js", "/bff/client.js"])
+@pytest.mark.parametrize("ranged", ["bytes=-5", "bytes=-100000", "bytes=9-1", "bytes=0-1,3-4", "items=0-1", "bytes=", "bytes=1", "5"])
+async def test_a_range_that_we_do_not_serve_is_none(world: World, path: str, ranged: str) -> None:
+    """RFC 9110 §14.2: a server may ignore it. The framework answered one that counts from the end with a failure."""
+    answer = await world.ask("GET", path, page=False, ranged=ranged)
+    assert answer.status_code == 200
+    assert await answer.get_data() == await (await world.ask("GET", path, page=False)).get_data()
+
+
+@pytest.mark.parametrize("path", ["/app.js", "/bff/client.js"])
+async def test_a_range_from_a_first_byte_is_served_and_one_behind_the_end_is_not(world: World, path: str) -> None:
+    whole = bytes(await (await world.ask("GET", path, page=False)).get_data(as_text=False))
+    answer = await world.ask("GET", path, page=False, ranged="bytes=2-5")
+    assert (answer.status_code, await answer.get_data(as_text=False)) == (206, whole[2:6])
+    assert answer.headers["Content-Range"] == f"bytes 2-5/{len(whole)}"
+    rest = await world.ask("GET", path, page=False, ranged="bytes=3-")
+    assert (rest.status_code, await rest.get_data(as_text=False)) == (206, whole[3:])
+    assert (await world.ask("GET", path, page=False, ranged="bytes=9999999-")).status_code == 416
+
+
 @pytest.mark.row("ARCH-3")
 async def test_the_helper_has_no_way_to_a_token(world: World) -> None:
     text = await (await world.ask("GET", "/bff/client.js", page=False)).get_data(as_text=True)

@@ -277,6 +277,7 @@ class World:
         content_type: str | None = None,
         client_ip: str = "192.0.2.1",
         headers: tuple[Header, ...] = (),
+        ranged: str = "",
         change: Callable[[Admitted], Admitted] = lambda admitted: admitted,
     ) -> Response:
         path, mark, query = target.partition("?")
@@ -297,6 +298,7 @@ class World:
         token = f"token-{next(self.numbers)}"
         self.handoff.kept[token] = change(admitted)
         sent = {"bff-handoff": token} | ({"content-type": content_type} if content_type else {})
+        sent |= {"range": ranged} if ranged else {}
         answer = await self.app.test_client().open(target, method=method, headers=sent, data=body)
         assert isinstance(answer, Response)
         self._store_cookies(answer)

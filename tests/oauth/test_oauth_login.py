@@ -232,6 +232,7 @@ GOOD_CLAIMS: dict[str, dict[str, Any]] = {
     "sub of 255 characters": {"sub": "a" * 255},
     "acr as a number": {"acr": 1},
     "amr as one string": {"amr": "pwd"},
+    "amr that is nothing": {"amr": None},
     "unknown claims": {"x": [{"y": None}]},
 }
 

@@ -204,6 +204,7 @@ def with_padding(key: Any) -> dict[str, Any]:
         (None, [public(RSA_2)], "signature"),
         (None, [public(RSA, use="enc"), public(RSA_2, use="sig")], "signature"),
         ("a", [public(RSA, kid="a")], ""),
+        ("a", [public(RSA, kid="a", use=None, key_ops=None)], ""),
         ("a", [public(RSA, kid="a", alg=None)], ""),
         ("a", [public(RSA, kid="a", x5c=["AA"], x5t="x", ext=True, exp=1)], ""),
         ("a", [public(RSA, kid="a", key_ops=["verify", "wrapKey"])], ""),

@@ -49,6 +49,9 @@ def test_an_age_outside_its_grammar_is_dropped(age: bytes) -> None:
     [
         (b'Bearer error="invalid_token"', Meaning.RENEW),
         (b'Bearer realm="a", error="invalid_token", error_description="expired"', Meaning.RENEW),
+        (b'Bearer realm="a",, error="invalid_token"', Meaning.RENEW),
+        (b'Bearer , error="invalid_token"', Meaning.RENEW),
+        (b'Bearer, Basic realm="a", error="invalid_token"', Meaning.IGNORE),
         (b'Basic realm="invalid_token"', Meaning.IGNORE),
         (b'Basic error="invalid_token"', Meaning.IGNORE),
         (b'Bearer error="insufficient_scope"', Meaning.IGNORE),

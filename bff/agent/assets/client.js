@@ -159,8 +159,10 @@ export function createBff({ base, csrfHeader = "X-CSRF", onSignedOut, onStepUp }
     return snapshot.status === "loading" ? refreshUser() : snapshot.user;
   }
 
+  /** Where we are, or as much of it as a sign-in takes along. */
   function here() {
-    return location.pathname + location.search + location.hash;
+    const { pathname, search, hash } = location;
+    return [pathname + search + hash, pathname + search, pathname].find((place) => place.length <= 1024) ?? "/";
   }
 
   /** The address that starts a sign-in, for a link. @param {LoginOptions} [options] */
