@@ -248,6 +248,7 @@ def _build_client(shared: Shared, directory: Directory, wire: Wire) -> OAuthClie
         clock=shared.clock,
         probe=shared.probe,
         use_par=provider.par,
+        more=provider.authorize_parameters,
         resources=provider.resources,
         own_resource=provider.own_resource,
         userinfo=provider.userinfo,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ class ProviderPlan:
     identity: ClientIdentity
     rules: IdTokenRules
     par: Literal["auto", "always", "never"]
+    authorize_parameters: Mapping[str, str]
     resources: tuple[str, ...]
     own_resource: str
     userinfo: bool

@@ -42,6 +42,33 @@ KNOWN_ERRORS: Final = frozenset(
 )
 """Error codes an authorization endpoint may send (RFC 6749 §4.1.2.1, CORE §3.1.2.6, RFC 8707 §2). Others are not repeated."""
 
+OWN_PARAMETERS: Final = frozenset(
+    {
+        "response_type",
+        "response_mode",
+        "client_id",
+        "client_secret",
+        "client_assertion",
+        "client_assertion_type",
+        "redirect_uri",
+        "scope",
+        "state",
+        "nonce",
+        "code_challenge",
+        "code_challenge_method",
+        "max_age",
+        "acr_values",
+        "login_hint",
+        "ui_locales",
+        "id_token_hint",
+        "resource",
+        "request",
+        "request_uri",
+        "dpop_jkt",
+    }
+)
+"""What this client says itself, or must not say at all."""
+
 _FRONT_CHANNEL_TOKENS: Final = ("access_token", "id_token", "refresh_token", "token_type", "response")
 _CODE: Final = re.compile(r"[\x20-\x7e]{1,4096}")
 
@@ -56,13 +83,17 @@ def build_pending_login(
     acr_values: tuple[str, ...] = (),
     max_age: int | None = None,
     prompt: str = "",
+    usual_prompt: str | None = None,
     subject: str = "",
     previous: str = "",
 ) -> PendingLogin:
     """A new login with its own state, nonce (256 bits each) and code verifier (RFC 7636 §4.1: 64 characters).
 
-    ``offline_access`` without a chosen prompt asks for consent, as CORE §11 demands for a refresh token (AUTHZ-9).
+    ``offline_access`` without a chosen prompt asks for consent, as CORE §11 demands for a refresh token (AUTHZ-9), unless the provider's
+    ``usual_prompt`` is another, or none ("").
     """
+    if usual_prompt is None:
+        usual_prompt = "consent" if "offline_access" in scopes else ""
     return PendingLogin(
         issuer=issuer,
         redirect_uri=redirect_uri,
@@ -74,7 +105,7 @@ def build_pending_login(
         created_at=created_at,
         acr_values=acr_values,
         max_age=max_age,
-        prompt=prompt or ("consent" if "offline_access" in scopes else ""),
+        prompt=prompt or usual_prompt,
         subject=subject,
         previous=previous,
     )
@@ -86,9 +117,16 @@ def code_challenge(verifier: str) -> str:
 
 
 def authorization_parameters(
-    pending: PendingLogin, *, client_id: str, resources: Sequence[str] = (), login_hint: str = "", ui_locales: str = ""
+    pending: PendingLogin,
+    *,
+    client_id: str,
+    resources: Sequence[str] = (),
+    login_hint: str = "",
+    ui_locales: str = "",
+    more: Parameters = (),
 ) -> list[tuple[str, str]]:
-    """The request of ``pending``, each parameter once but ``resource`` (RFC 8707 §2). ``max_age`` 0 is a value (AUTHZ-11)."""
+    """The request of ``pending``, each parameter once but ``resource`` (RFC 8707 §2). ``max_age`` 0 is a value (AUTHZ-11). ``more`` is the
+    configuration's, which has none of OWN_PARAMETERS."""
     optional = [
         ("prompt", pending.prompt),
         ("max_age", "" if pending.max_age is None else str(pending.max_age)),
@@ -107,6 +145,7 @@ def authorization_parameters(
         ("code_challenge_method", "S256"),
         *((name, value) for name, value in optional if value),
         *(("resource", resource) for resource in resources),
+        *more,
     ]
 
 

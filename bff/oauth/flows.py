@@ -5,7 +5,8 @@ Decisions are in the pure modules; the only I/O is the wire's, and the provider'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
 from bff.base.clock import Clock
@@ -43,7 +44,8 @@ class OAuthClient:
     """A confidential client of one provider. Holds nothing of any user; its only state: one breaker per endpoint, and ``resources``.
 
     ``resources`` are asked for at login (RFC 8707 §2.2); ``own_resource``, one of them, is the audience of the login's own access
-    token. Without it that token is whatever the provider gives, and never one for another route's audience (TOKEN-12).
+    token. Without it that token is whatever the provider gives, and never one for another route's audience (TOKEN-12). ``more`` goes into
+    each authorization request; its ``prompt`` is for logins that choose none.
     Every method may be cancelled; a request that has left may have had its effect all the same, so a refresh belongs in a
     flight of its caller.
     """
@@ -59,6 +61,7 @@ class OAuthClient:
         clock: Clock,
         probe: Probe = no_probe,
         use_par: Literal["auto", "always", "never"] = "auto",
+        more: Mapping[str, str] = MappingProxyType({}),
         resources: tuple[str, ...] = (),
         own_resource: str = "",
         userinfo: bool = False,
@@ -71,6 +74,8 @@ class OAuthClient:
         self._clock = clock
         self._probe = probe
         self._use_par = use_par
+        self._prompt = more.get("prompt")
+        self._more = [(name, value) for name, value in more.items() if name != "prompt" and value]
         self._resources = resources
         self._own_resource = own_resource
         self._userinfo = userinfo
@@ -118,11 +123,12 @@ class OAuthClient:
             acr_values=acr_values,
             max_age=max_age,
             prompt=prompt,
+            usual_prompt=self._prompt,
             subject=subject,
             previous=previous,
         )
         parameters = authorization_parameters(
-            pending, client_id=self._client_id, resources=self._resources, login_hint=login_hint, ui_locales=ui_locales
+            pending, client_id=self._client_id, resources=self._resources, login_hint=login_hint, ui_locales=ui_locales, more=self._more
         )
         if self._pushes(provider):
             parameters = await self._push(provider, parameters)

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 
 from bff.base.clock import SystemClock
 from bff.base.errors import ConfigError
+from bff.oauth.authorize import OWN_PARAMETERS
 from bff.policy.return_path import safe_return
 from bff.policy.routes import METHODS
 from bff.proxy.lines import HOP_BY_HOP, may_pass
@@ -31,6 +32,9 @@ _OWN_HEADERS = frozenset(
     {b"host", b"content-length", b"content-type", b"cookie", b"set-cookie", b"authorization", b"expect", b"origin", b"accept",
      b"x-request-id", b"cache-control", b"x-accel-expires", b"date", b"server", b"location", b"range", b"via", b"forwarded"}
 )  # fmt: skip
+_PARAMETER = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_PROMPTS = frozenset({"login", "consent", "select_account"})
+MAX_PARAMETER_CHARS = 1024
 LEAST_STUCK_S = 3.0
 _AAL2_IDLE_S, _AAL2_MAX_S = 30 * 60, 12 * 3600
 
@@ -109,11 +113,25 @@ def _check_provider(settings: Settings) -> Iterator[Finding]:
         yield Finding(("provider", "scopes"), 'does not contain "openid"', 'add "openid": without it there is no ID token and no login')
     yield from _check_scopes(("provider", "scopes"), provider.scopes)
     yield from _check_scopes(("provider", "optional_scopes"), provider.optional_scopes)
+    yield from _check_authorize_parameters(provider.authorize_parameters)
     if not provider.id_token_algs:
         yield Finding(("provider", "id_token_algs"), "is empty", "name at least one algorithm, or remove the key for the default")
     if provider.leeway > 300:
         yield Finding(("provider", "leeway"), "forgives more than 5 minutes", "set the clocks right and use at most 5m")
     yield from _check_client_auth(settings)
+
+
+def _check_authorize_parameters(given: Mapping[str, str]) -> Iterator[Finding]:
+    for name, value in given.items():
+        place = ("provider", "authorize_parameters", name)
+        if name in OWN_PARAMETERS:
+            yield Finding(place, "is a parameter that only the login itself sets", "remove it: scopes, resources and acr_values are settings")
+        elif not _PARAMETER.fullmatch(name):
+            yield Finding(place, "is not a parameter's name", "use letters, digits, dots, dashes and underscores")
+        elif len(value) > MAX_PARAMETER_CHARS or any(char < " " for char in value):
+            yield Finding(place, "cannot be sent", f"use one line of at most {MAX_PARAMETER_CHARS} characters")
+        elif name == "prompt" and not _PROMPTS.issuperset(value.split()):
+            yield Finding(place, "is no prompt for every login", f'use {", ".join(sorted(_PROMPTS))}, or "" for none')
 
 
 def _check_client_auth(settings: Settings) -> Iterator[Finding]:

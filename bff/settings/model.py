@@ -106,6 +106,9 @@ class Provider(Section):
     """Scopes asked for at login. Must contain `openid`; without `offline_access` most providers give no refresh token."""
     optional_scopes: tuple[Text, ...] = ()
     """Further scopes that a sign-in may ask for when the app wishes it (`/bff/login?scope=orders:write`), such as those of rare routes."""
+    authorize_parameters: dict[Text, Text] = Field(default_factory=dict)
+    """Further parameters of each authorization request, where a provider wants its own: `{ access_type = "offline" }`. `prompt` here holds
+    where the app chooses none, in place of the `consent` that goes with `offline_access`; empty leaves it out."""
     resources: tuple[Text, ...] = ()
     """Resource indicators (RFC 8707) sent with login and refresh."""
     par: Literal["auto", "always", "never"] = "auto"

@@ -85,6 +85,7 @@ def _build_provider(settings: Settings) -> ProviderPlan:
             logout_typ=provider.logout_typ,
         ),
         par=provider.par,
+        authorize_parameters=dict(provider.authorize_parameters),
         resources=asked_resources(settings),
         own_resource=provider.resources[0] if provider.resources else "",
         userinfo=provider.userinfo,

@@ -365,6 +365,16 @@ async def test_a_scope_that_few_need_is_asked_for_when_the_app_wishes_it_and_no_
     assert (await browser.fetch("/writers/x")).status == 200
 
 
+@pytest.mark.row("AUTHZ-8", "AUTHZ-9")
+async def test_a_providers_own_parameters_are_in_the_address_that_starts_a_sign_in(make_world: MakeWorld) -> None:
+    more = {"access_type": "offline", "prompt": ""}
+    world = make_world(config={"provider": {"par": "never", "authorize_parameters": more}})
+    typed = [("Sec-Fetch-Site", "none"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document"), ("Accept", "text/html")]
+    answer = await ask("GET", f"{world.app}/bff/login", headers=typed)
+    sent = parse_qs(urlsplit(answer.header("location") or "").query)
+    assert sent["access_type"] == ["offline"] and "prompt" not in sent and "offline_access" in sent["scope"][0]
+
+
 @pytest.mark.row("SESS-3", "SESS-9")
 async def test_behind_a_new_sign_in_the_session_before_it_is_over_at_once(world: World) -> None:
     """The person types a password, so the callback comes without the Strict cookie: the worker that holds the session hears of its end."""

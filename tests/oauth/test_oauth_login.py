@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qsl
 
 import httpx
 import pytest
@@ -61,6 +62,28 @@ async def test_what_policy_asks_reaches_the_provider_unchanged(build_world: Any)
     assert [value for name, value in pairs if name == "resource"] == ["https://a.test/", "https://b.test/"]
     names = [name for name, _ in pairs if name != "resource"]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.row("AUTHZ-8", "PAR-1")
+@pytest.mark.parametrize("par", ["always", "never"])
+async def test_a_providers_own_parameters_go_with_each_request(build_world: Any, par: str) -> None:
+    """Google's access_type, Auth0's audience. Pushed where requests are pushed: then the browser carries none of it."""
+    world = build_world(more={"access_type": "offline", "audience": "https://api.test/?a=b&c", "left_out": ""}, use_par=par)
+    if par == "always":
+        world.provider.announce(pushed_authorization_request_endpoint=ISSUER + "/par")
+        world.provider.answer("/par", {"request_uri": "urn:r:1", "expires_in": 60}, status=201)
+    _, url = await world.begin()
+    sent = dict(parse_qsl(world.provider.calls[-1].content.decode())) if par == "always" else dict(query_of(url))
+    assert (sent["access_type"], sent["audience"]) == ("offline", "https://api.test/?a=b&c") and "left_out" not in sent
+    assert ("access_type" in dict(query_of(url))) == (par == "never")
+
+
+@pytest.mark.row("AUTHZ-9", "AUTHZ-11")
+@pytest.mark.parametrize(("usual", "asked", "sent"), [("", "", None), ("select_account", "", "select_account"), ("", "login", "login")])
+async def test_the_configured_prompt_holds_where_the_app_chooses_none(build_world: Any, usual: str, asked: str, sent: str | None) -> None:
+    world = build_world(more={"prompt": usual})
+    _, url = await world.begin(scopes=("openid", "offline_access"), prompt=asked)
+    assert dict(query_of(url)).get("prompt") == sent
 
 
 @pytest.mark.row("AUTHZ-9")

@@ -48,6 +48,14 @@ BAD: list[tuple[str, tuple[tuple[Any, ...], ...], str]] = [
     ("provider.scopes", (("provider", "scopes", ["profile"]),), "openid"),
     ("provider.scopes[1]", (("provider", "scopes", ["openid", "a b"]),), "one scope per entry"),
     ("provider.optional_scopes[0]", (("provider", "optional_scopes", ["a b"]),), "one scope per entry"),
+    *(
+        (f"provider.authorize_parameters.{name}", (("provider", "authorize_parameters", {name: value}),), fix)
+        for name, value, fix in (
+            ("redirect_uri", "https://evil.example/", "remove it"), ("scope", "openid", "remove it"), ("state", "s", "remove it"),
+            ("request", "e30.e30.", "remove it"), ("response_mode", "form_post", "remove it"), ("a b", "c", "underscores"),
+            ("x", "y\nz", "remove it"), ("x", "y" * 1025, "one line"), ("prompt", "none", "select_account"),
+        )
+    ),
     ("session.clear_site_data[0]", (("session", "clear_site_data", ["*"]),), "storage"),
     *(
         ("spa.post_logout_path", (("spa", "post_logout_path", path),), "such as /signed-out")
