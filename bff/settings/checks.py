@@ -125,7 +125,7 @@ def _check_authorize_parameters(given: Mapping[str, str]) -> Iterator[Finding]:
     for name, value in given.items():
         place = ("provider", "authorize_parameters", name)
         if name in OWN_PARAMETERS:
-            yield Finding(place, "is a parameter that only the login itself sets", "remove it: scopes, resources and acr_values are settings")
+            yield Finding(place, "is a parameter that only the login itself sets", "remove it: scopes and resources are settings")
         elif not _PARAMETER.fullmatch(name):
             yield Finding(place, "is not a parameter's name", "use letters, digits, dots, dashes and underscores")
         elif len(value) > MAX_PARAMETER_CHARS or any(char < " " for char in value):
