@@ -342,6 +342,10 @@ def _warnings(settings: Settings) -> Iterator[Finding]:
     if session.store.reveal() == "memory:":
         yield Finding(("session", "store"), "is memory: a restart signs everybody out", "use sqlite:///path/sessions.db")
     for index, route in enumerate(settings.routes):
+        if "*" in route.path or "/:" in route.path:
+            yield Finding(
+                (f"routes[{index}]", "path"), "is no pattern: * and :name stand for themselves", "a path that ends in / covers all below it"
+            )
         unasked = sorted(set(route.scopes) - set(provider.scopes))
         if unasked and not route.audience and route.users_token:
             yield Finding(

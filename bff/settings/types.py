@@ -55,6 +55,8 @@ def _check_issuer(value: Any) -> Any:
     url = values.read_url(value)
     if url.host == "login.microsoftonline.com" and url.path.startswith(("/common", "/organizations", "/consumers")):
         raise Unusable("is Entra ID's address for many tenants, which no token names as its issuer", "put your tenant id in its place")
+    if url.path.endswith("/.well-known/openid-configuration"):
+        raise Unusable("is the address of the provider's metadata", "write what stands before /.well-known")
     return value
 
 

@@ -188,6 +188,8 @@ def _check_url_parts(value: str, parts: SplitResult) -> None:
         raise Unusable("carries a user name or password", "remove everything up to the @")
     if "?" in value or "#" in value:
         raise Unusable("has a query or fragment", "remove everything from the ? or #")
+    if parts.port == 0:
+        raise Unusable("names port 0, where nobody listens", "name the port, or leave it out")
     if not parts.hostname or parts.netloc.endswith(":"):
         raise Unusable("names no host", 'write it as "https://host[:port]/path"')
     if not _URL_PATH.fullmatch(parts.path) or any(part in (".", "..") for part in parts.path.split("/")):

@@ -38,6 +38,8 @@ BAD: list[tuple[str, tuple[tuple[Any, ...], ...], str]] = [
     ("server.tls_key_file", (("server", "tls_cert_file", "keys.json"),), "both"),
     ("provider.issuer", (("provider", "issuer", "http://id.example.com"),), "danger_plain_http_provider"),
     ("provider.issuer", (("provider", "issuer", "https://id.example.com/?a=b"),), "remove"),
+    ("provider.issuer", (("provider", "issuer", "https://id.example.com/a/.well-known/openid-configuration"),), "before /.well-known"),
+    ("provider.issuer", (("provider", "issuer", "https://id.example.com:0/"),), "name the port"),
     ("provider.issuer", (("provider", "issuer", "https://login.microsoftonline.com/common/v2.0"),), "tenant"),
     ("provider.client_id", (("provider", "client_id", ""),), "put a value"),
     ("provider.client_secret", (("provider", "client_secret", ...),), "BFF_PROVIDER__CLIENT_SECRET"),

@@ -29,6 +29,12 @@ def test_shipped_limits_satisfy_aal2_and_larger_ones_are_warned_of(load: Load) -
     assert {line.split(":")[0] for line in warned if "800-63B" in line} == {"session.idle", "session.max"}
 
 
+@pytest.mark.parametrize(("path", "warned"), [("/api/*", True), ("/api/:id", True), ("/api/", False), ("/api/a:b", False)])
+def test_a_path_that_is_meant_as_a_pattern_is_warned_of(load: Load, path: str, warned: bool) -> None:
+    """Other routers read it so; here it would match itself alone, and the app's files would answer the calls."""
+    assert any(line.startswith("routes[0].path: is no pattern") for line in find_warnings(load((*ROUTE, "path", path)))) is warned
+
+
 @pytest.mark.row("COOKIE-6", "COOKIE-3")
 def test_the_session_cookie_is_strict_by_default(load: Load) -> None:
     """COOKIE-6: and carries the strictest prefix."""
