@@ -16,7 +16,7 @@ from bff.policy.return_path import safe_return
 from bff.policy.routes import METHODS
 from bff.proxy.lines import HOP_BY_HOP, may_pass
 from bff.session.store import open_store
-from bff.settings import files
+from bff.settings import files, spa
 from bff.settings.findings import Finding
 from bff.settings.model import Settings
 from bff.settings.routes import RouteSettings
@@ -49,6 +49,7 @@ def check(settings: Settings) -> list[Finding]:
         _check_forward_auth,
         _check_routes,
         files.check,
+        spa.check,
     )
     return list(chain.from_iterable(part(settings) for part in parts))
 
@@ -187,14 +188,14 @@ def _check_cookie_and_spa(settings: Settings) -> Iterator[Finding]:
         yield Finding(("cookie", "name"), "is not a cookie name", "use letters, digits, - and _; the prefix is added by us")
     elif settings.cookie.name.lower().startswith(("__host-", "__secure-", "__http-")):
         yield Finding(("cookie", "name"), "repeats a prefix", "leave the prefix out; cookie.prefix adds it")
-    spa = settings.spa
-    if spa.directory and spa.upstream:
+    app = settings.spa
+    if app.directory and app.upstream:
         yield Finding(("spa", "upstream"), "is given beside spa.directory", "keep one of them")
-    if spa.upstream and spa.upstream.plain_and_remote and not spa.danger_plain_http_upstream:
+    if app.upstream and app.upstream.plain_and_remote and not app.danger_plain_http_upstream:
         yield Finding(
             ("spa", "upstream"), "is plain http on a host that is not loopback", "use https, or set spa.danger_plain_http_upstream = true"
         )
-    if spa.upstream and _is_ourselves(spa.upstream, settings):
+    if app.upstream and _is_ourselves(app.upstream, settings):
         yield Finding(("spa", "upstream"), "is our own address: requests would go round in circles", "name the development server")
     yield from _check_post_logout_path(settings)
 
@@ -354,6 +355,7 @@ def _warnings(settings: Settings) -> Iterator[Finding]:
                 "add it to provider.scopes, or name an audience",
             )
     yield from files.find_warnings(settings)
+    yield from spa.find_warnings(settings)
     for name in find_dangers(settings):
         yield Finding((name,), "is on: something that should be encrypted is not", "switch it off before real users come")
     if settings.server.origin.plain_and_remote:

@@ -176,6 +176,9 @@ class Spa(Section):
     """Or a development server such as `http://127.0.0.1:5173`."""
     danger_plain_http_upstream: bool = False
     """Accept a plain http `upstream` on a host that is not loopback."""
+    csp: str = ""
+    """Content-Security-Policy of the pages in `directory`, one line, in place of the built-in one: no inline code, no other origin. It
+    replaces all of that, so say `frame-ancestors` and `base-uri` as well."""
     post_logout_path: Text = "/"
     """The app's page to which the provider sends browsers back after a sign-out; register `public_origin` and this at the provider."""
 

@@ -128,6 +128,7 @@ def _build_agent_options(settings: Settings, cookie: CookiePolicy) -> AgentOptio
         acr_values=settings.known_acr,
         claims=settings.kept_claims,
         spa_directory=Path(settings.spa.directory) if settings.spa.directory else None,
+        spa_csp=settings.spa.csp,
         form_targets=(f"{issuer.scheme}://{issuer.netloc}",),
     )
 

@@ -40,6 +40,13 @@ async def test_the_index_is_for_everybody_under_a_strict_policy_and_sets_no_cook
     assert not answer.headers.getlist("Set-Cookie")
 
 
+async def test_a_policy_of_ones_own_takes_the_place_of_the_strict_one(world: World) -> None:
+    own = "default-src 'self' https://fonts.example"
+    other = World(options=dataclasses.replace(world.options, spa_csp=own))
+    for path in ("/", "/app.js"):
+        assert (await other.ask("GET", path)).headers.getlist("Content-Security-Policy") == [own]
+
+
 async def test_a_deep_link_gets_the_index_and_a_missing_file_gets_a_404(world: World) -> None:
     assert (await world.ask("GET", "/orders/7")).status_code == 200
     assert (await world.ask("GET", "/orders/7", page=False)).status_code == 404
