@@ -128,6 +128,13 @@ def test_the_javascript_of_the_readme_uses_names_that_the_helper_has() -> None:
         assert re.search(rf"\b{name}\b", returned), name
 
 
+def test_the_way_for_bundlers_leaves_the_module_to_the_browser() -> None:
+    """A bundler follows literal names only; both comments silence what Vite and webpack say about any other."""
+    code = blocks("js")[1]
+    assert 'const client = "/bff/client.js";' in code and "export const createBff" in code
+    assert re.findall(r"import\(([^)]*)\)", code) == ["/* @vite-ignore */ /* webpackIgnore: true */ client"]
+
+
 def test_the_settings_named_in_the_documents_exist() -> None:
     reference = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     for page in [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "errors").glob("*.md")]:
