@@ -15,7 +15,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import msgspec
@@ -129,14 +129,21 @@ class KeyRing:
         return msgspec.json.format(msgspec.json.encode({"keys": entries}), indent=2).decode() + "\n"
 
     def rotated(self, *, now: float | None = None) -> KeyRing:
-        """A ring with a new key in front. All old ones still open. With ``now`` ahead it seals from then on only."""
+        """A ring with a new key in front. All old ones still open. With ``now`` ahead it seals from then on only.
+
+        A key that would begin to seal after the new one stands back: it takes the new one's time and so never seals here, but opens
+        what an instance that has not read this ring seals with it. The key added last has the last word, as an emergency needs.
+        """
         if len(self._keys) >= MAX_KEYS:
-            raise ConfigError(f"The key ring already holds {MAX_KEYS} keys. Remove the oldest ones first.")
-        return KeyRing([_new_key(now), *self._keys], now=self._now)
+            raise ConfigError(f"The key ring already holds {MAX_KEYS} keys; fix: remove the oldest ones with --drop-older")
+        new = _new_key(now)
+        return KeyRing([new, *(replace(key, created_at=min(key.created_at, new.created_at)) for key in self._keys)], now=self._now)
 
     def without_older(self, created_before: float) -> KeyRing:
-        """A ring without the keys made before that time; the newest always stays."""
-        return KeyRing([self._keys[0], *(key for key in self._keys[1:] if key.created_at >= created_before)], now=self._now)
+        """A ring without the keys made before that time; the one that seals always stays, with those ahead of it."""
+        staying = self._keys.index(self.newest()) + 1
+        old = (key for key in self._keys[staying:] if key.created_at >= created_before)
+        return KeyRing([*self._keys[:staying], *old], now=self._now)
 
     def adopt(self, other: KeyRing) -> None:
         """Become ``other`` in place: whoever holds this ring uses the new keys from the next call on."""
@@ -150,10 +157,15 @@ class KeyRing:
 
     def newest(self) -> Key:
         """The key that seals: the newest whose time has come."""
-        if len(self._keys) == 1:
-            return self._keys[0]
-        now = self._now()
-        return next((key for key in self._keys if key.created_at <= now), self._keys[-1])
+        return self._keys[0] if len(self._keys) == 1 else self.sealer_at(self._now())
+
+    def sealer_at(self, when: float) -> Key:
+        """The key that seals at that time; the oldest where none of them did yet."""
+        return next((key for key in self._keys if key.created_at <= when), self._keys[-1])
+
+    def begins_after(self, when: float) -> tuple[str, ...]:
+        """The kids of the keys that would begin to seal after that time only."""
+        return tuple(key.kid for key in self._keys if key.created_at > when)
 
     def find_key(self, id_bytes: bytes) -> Key | None:
         return self._by_id.get(id_bytes)

@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from bff import serve, supervised
 from bff.base.errors import BffError, ConfigError, ProviderUnavailable, StoreUnavailable
 from bff.cli import options
 from bff.cli.report import Stop, guarded
+from bff.session.sealing import KeyRing
 from bff.settings import load_settings
 from tests.cli.conftest import Outcome
 
@@ -198,13 +200,12 @@ def test_init_refuses_what_check_would_refuse(bff: Bff, tmp_path: Path, argument
 @pytest.mark.row("OPS-2", "K9", "COOKIE-20")
 def test_keys_are_written_private_and_rotated_in_place(bff: Bff, tmp_path: Path) -> None:
     """COOKIE-20: the new key in front, the old ones behind it; K9: mode 0600 throughout."""
-    from bff.session.sealing import KeyRing
-
     path = tmp_path / "ring.json"
     assert bff("keys", "new", "--output", "ring.json").code == 0
     first = KeyRing.from_json(path.read_text())
     sealed = first.seal("purpose", b"text")
     assert bff("keys", "new", "--output", "ring.json").code == 2
+    time.sleep(0.002)  # a key's time is in whole milliseconds
     assert bff("keys", "rotate", "--file", "ring.json", "--after", "0s").code == 0
     second = KeyRing.from_json(path.read_text())
     assert second.kids[1:] == first.kids
@@ -296,8 +297,6 @@ def test_a_file_that_is_no_key_ring_is_named_and_left_alone(bff: Bff, tmp_path: 
 
 @pytest.mark.row("F46", "OPS-2")
 def test_a_rotated_key_seals_only_when_every_instance_has_had_time_to_read_it(bff: Bff, tmp_path: Path) -> None:
-    from bff.session.sealing import KeyRing
-
     path = tmp_path / "ring.json"
     assert bff("keys", "new", "ring.json").code == 0
     slow_instance = KeyRing.from_json(path.read_text())
@@ -319,3 +318,54 @@ def test_keys_go_where_the_configuration_looks_for_them(bff: Bff, tmp_path: Path
     assert bff("keys", "rotate", "--config", "conf/bff.toml").code == 0
     assert bff("keys", "new", "named.json").code == 0 and (tmp_path / "named.json").is_file()
     assert bff("keys", "new", "--config", "none.toml").code == 2
+
+
+@pytest.mark.row("F46", "OPS-2")
+def test_an_emergency_rotation_wins_over_one_that_has_not_begun_and_leaves_a_ring_that_can_be_read(bff: Bff, tmp_path: Path) -> None:
+    path = tmp_path / "ring.json"
+    assert bff("keys", "new", "ring.json").code == 0
+    assert bff("keys", "rotate", "ring.json").code == 0
+    waiting = KeyRing.from_json(path.read_text())
+    outcome = bff("keys", "rotate", "ring.json", "--after", "0s")
+    assert outcome.code == 0
+    assert f"key {waiting.kids[0]} had not begun to seal and stands back" in outcome.out
+    ring = KeyRing.from_json(path.read_text())
+    assert ring.kids[1:] == waiting.kids
+    assert ring.newest().kid == ring.kids[0] == ring.sealer_at(time.time() + 3600).kid
+    assert bff("keys", "rotate", "ring.json").code == 0
+
+
+def test_a_ring_that_could_not_be_read_again_replaces_nothing(bff: Bff, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bff("keys", "new", "ring.json").code == 0
+    before = (tmp_path / "ring.json").read_text()
+    monkeypatch.setattr(KeyRing, "rotated", lambda ring, **_: KeyRing([*ring._keys, *ring._keys]))
+    outcome = bff("keys", "rotate", "ring.json")
+    assert outcome.code == 78 and is_two_lines(outcome.err) and "same kid" in outcome.err
+    assert (tmp_path / "ring.json").read_text() == before
+
+
+@pytest.mark.row("COOKIE-20")
+def test_keys_that_sessions_may_still_need_are_not_dropped_where_the_configuration_says_how_long(
+    bff: Bff, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_ring() -> KeyRing:
+        """Three keys: the last but one ceased to seal an hour ago, long after it was made."""
+        now = time.time()
+        ring = KeyRing.generate(now=now - 86400 * 90).rotated(now=now - 86400 * 60).rotated(now=now - 3600)
+        (config.parent / "keys.json").write_text(ring.to_json())
+        return ring
+
+    before = write_ring()
+    for named in (["--config", str(config)], [], ["keys.json"]):
+        outcome = bff("keys", "rotate", *named, "--drop-older", "0s")
+        assert outcome.code == 2 and is_two_lines(outcome.err) and "43200s" in outcome.err
+    assert KeyRing.from_json((config.parent / "keys.json").read_text()).kids == before.kids
+    outcome = bff("keys", "rotate", "--drop-older", "12h")
+    assert "1 old key removed, 2 old keys kept" in outcome.out
+    assert KeyRing.from_json((config.parent / "keys.json").read_text()).kids[1:] == before.kids[:2]
+    monkeypatch.setenv("BFF_SESSION__MAX", "30m")
+    before = write_ring()
+    assert "2 old keys removed, 1 old key kept" in bff("keys", "rotate", "--drop-older", "30m").out
+    assert KeyRing.from_json((config.parent / "keys.json").read_text()).kids[1:] == before.kids[:1]
+    monkeypatch.setenv("BFF_SESSION__MAX", "soon")
+    assert bff("keys", "rotate", "--drop-older", "30m").code == 78

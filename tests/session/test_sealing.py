@@ -164,6 +164,27 @@ def test_a_key_from_the_future_opens_but_does_not_seal_until_its_time() -> None:
     assert ring.indexes("subject", "i", "s")[0] == keys.indexes("subject", "i", "s")[0]
 
 
+@pytest.mark.row("F46", "COOKIE-20")
+def test_a_key_that_would_begin_later_than_the_one_put_in_front_stands_back_and_still_opens() -> None:
+    times = [1000.0]
+    pending = KeyRing.generate(now=500.0).rotated(now=1060.0)
+    ring = KeyRing(KeyRing.from_json(pending.rotated(now=1000.0).to_json())._keys, now=lambda: times[0])
+    assert ring.newest().kid == ring.kids[0] and ring.kids[1:] == pending.kids
+    times[0] = 2000.0
+    assert ring.newest().kid == ring.kids[0], "the key added last has the last word"
+    other_instance = KeyRing(pending._keys, now=lambda: times[0])
+    assert ring.open("t", other_instance.seal("t", b"x")) == (b"x", False)
+    assert pending.begins_after(1000.0) == pending.kids[:1] and pending.begins_after(1060.0) == ()
+
+
+@pytest.mark.row("COOKIE-20")
+def test_the_key_that_seals_stays_even_behind_one_whose_time_has_not_come() -> None:
+    pending = KeyRing.generate(now=100.0).rotated(now=500.0).rotated(now=1060.0)
+    ring = KeyRing(pending._keys, now=lambda: 1000.0)
+    assert ring.without_older(2000.0).kids == pending.kids[:2]
+    assert [ring.sealer_at(when).kid for when in (1.0, 100.0, 700.0, 1060.0)] == [ring.kids[place] for place in (2, 2, 1, 0)]
+
+
 @pytest.mark.row("F46")
 def test_adopting_new_keys_reaches_whoever_holds_the_ring() -> None:
     ring = KeyRing.generate()
