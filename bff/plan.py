@@ -97,6 +97,15 @@ class Plan:
     rules: HeaderRules
     routes: tuple[Route, ...]
     forward_auth: ForwardAuthPlan = field(default_factory=ForwardAuthPlan)
+    configured: int = 0
+    """How many of the routes the file has; the others are our own."""
+    fixed: Mapping[str, bytes] = field(default_factory=dict)
+    """Fingerprints of the settings that only a start takes, by their full key."""
+
+    def find_fixed_changes(self, newer: Plan) -> list[str]:
+        """The settings of ``newer`` that a process with this plan does not take, by their full key."""
+        names = {**self.fixed, **newer.fixed}
+        return [name for name in names if self.fixed.get(name) != newer.fixed.get(name)]
 
 
 class _Packer(pickle.Pickler):

@@ -24,7 +24,7 @@ from bff.base.console import problem_lines, two_lines
 from bff.base.errors import BffError, ConfigError
 from bff.base.systemd import notify_systemd, watchdog_s
 from bff.observe.multiprocess import forget_worker, share_metrics
-from bff.plan import PlanBox
+from bff.plan import Plan, PlanBox
 from bff.supervisor import STEP_S, Supervisor
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ def _supervise(box: PlanBox, door: socket.socket, manage: socket.socket, folder:
     from bff.worker import run_worker
 
     name_process("bff")
-    server = box.read().server
+    begun_with = box.read()
+    server = begun_with.server
     log = configure_logs(format=server.log_format, level=server.log_level)
     agents = agents_for(server.workers)
     try:
@@ -144,7 +145,7 @@ def _supervise(box: PlanBox, door: socket.socket, manage: socket.socket, folder:
         stuck_s=server.stuck_s,
         step_s=min(STEP_S, watched_s or STEP_S),
         grace_s=server.drain_delay_s + server.grace_s,
-        reload=lambda: _reread(box, config, log, within_s=min(REREAD_WITHIN_S, watched_s or REREAD_WITHIN_S)),
+        reload=lambda: _reread(box, config, log, begun_with, within_s=min(REREAD_WITHIN_S, watched_s or REREAD_WITHIN_S)),
         say=say,
         let_go=let_go,
         notify=notify,
@@ -159,8 +160,9 @@ def agents_for(workers: int) -> int:
     return 1 + (workers - 1) // 8
 
 
-def _reread(box: PlanBox, config: str, log: Logger, *, within_s: float) -> bool:
-    """A new plan from the same file and environment; one that cannot be used changes nothing, says why, and is False."""
+def _reread(box: PlanBox, config: str, log: Logger, begun_with: Plan, *, within_s: float) -> bool:
+    """A new plan from the same file and environment; one that cannot be used changes nothing, says why, and is False. What differs from
+    ``begun_with`` and is not taken is said by name, until a restart."""
     command = [sys.executable, "-m", "bff.settings.plan", *(["--config", config] if config else [])]
     try:
         done = subprocess.run(command, capture_output=True, timeout=within_s, check=False)
@@ -171,6 +173,9 @@ def _reread(box: PlanBox, config: str, log: Logger, *, within_s: float) -> bool:
         log.error("config_refused", problems=_read_problems(done.stderr))
         return False
     box.write(done.stdout)
+    untaken = begun_with.find_fixed_changes(box.read())
+    if untaken:
+        log.warning("config_needs_restart", settings=untaken)
     return True
 
 

@@ -186,4 +186,4 @@ def _reload(worker: Worker, box: PlanBox) -> None:
     worker.keeper.forget_all()
     worker.access.forget()
     worker.house.forget()
-    log.info("config_reloaded", routes=len(table.routes), keys=len(ring.kids))
+    log.info("config_reloaded", routes=plan.configured, keys=len(ring.kids))

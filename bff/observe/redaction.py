@@ -78,7 +78,7 @@ _NAMES = frozenset(
             "where",
             "check",
         ),
-        *("setting", "origin", "oauth_error", "ended_by", "why"),
+        *("setting", "settings", "open", "origin", "oauth_error", "ended_by", "why"),
     }
 )
 _IDS = frozenset({"request_id", "trace_id", "span_id", "session", "subject", "kid"})

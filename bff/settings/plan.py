@@ -18,6 +18,7 @@ from bff.policy.routes import Route, Upstream
 from bff.proxy.headers import HeaderRules
 from bff.proxy.house import DoorOptions
 from bff.session.cookies import CookiePolicy
+from bff.settings.fixed import fixed_settings
 from bff.settings.identity import build_identity
 from bff.settings.load import load_settings
 from bff.settings.model import Settings
@@ -35,9 +36,10 @@ def build_plan(settings: Settings) -> Plan:
         prefix=settings.cookie.prefix,
         instance=settings.server.public_origin,
     )
+    provider = _build_provider(settings)
     return Plan(
         server=_build_server(settings),
-        provider=_build_provider(settings),
+        provider=provider,
         session=_build_session(settings),
         cookie=cookie,
         agent=_build_agent_options(settings, cookie),
@@ -45,6 +47,8 @@ def build_plan(settings: Settings) -> Plan:
         rules=HeaderRules(own_cookies=settings.cookie.prefix + settings.cookie.name, public_origin=settings.server.public_origin),
         routes=(*_own_routes(settings), *_api_routes(settings)),
         forward_auth=ForwardAuthPlan(settings.forward_auth.enabled, tuple(settings.forward_auth.identity_headers.items())),
+        configured=len(settings.routes),
+        fixed=fixed_settings(settings, provider.identity),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.harness.programs import wait_until
-from tests.harness.world import World
+from tests.harness.world import SECRET, World
 
 MakeWorld = Callable[..., World]
 
@@ -33,3 +33,25 @@ async def test_new_routes_decide_by_new_claims_acr_and_audiences_without_a_resta
     assert world.recorder.seen[-1].claims["aud"] == "https://third.example.com"
     begun = await browser.navigate(f"{world.app}/bff/login?acr_values=phr")
     assert begun.hops[0].status == 302, begun.text[-400:]
+
+
+@pytest.mark.row("OPS-2")
+async def test_what_a_reload_does_not_take_is_named_once_and_not_again_when_it_is_taken_back(make_world: MakeWorld) -> None:
+    world = make_world(config={"server": {"workers": 2}})
+    product = world.product
+    product.config["session"]["idle"] = "7m"
+    product.config["provider"]["client_secret"] = "never-shown-8c1f"
+    product.config["routes"].append({"path": "/more/", "upstream": f"{world.recorder.url}/up/"})
+    product.write_config()
+    product.reload()
+    wait_until(lambda: len(product.events("config_reloaded")) == 2, what="reload")
+    [line] = product.events("config_needs_restart")
+    assert (line["level"], line["settings"]) == ("warning", ["session.idle", "provider.client_secret"])
+    assert "never-shown" not in product.logs
+    assert {entry["routes"] for entry in product.events("config_reloaded")} == {len(product.config["routes"])}
+    product.config["session"]["idle"] = "30m"
+    product.config["provider"]["client_secret"] = SECRET
+    product.write_config()
+    product.reload()
+    wait_until(lambda: len(product.events("config_reloaded")) == 4, what="reload")
+    assert len(product.events("config_needs_restart")) == 1
