@@ -1,8 +1,9 @@
 /**
  * The SPA's side of the backend-for-frontend: who is signed in, calls that carry the session, sign-in and sign-out.
  *
- * There is no token in here and no way to get one: the browser holds an HttpOnly cookie that this code cannot read, and
- * the server turns it into a token on the way to the API. Import it from the server that you talk to, so that the two
+ * There is no access or refresh token in here and no way to get one: the browser holds an HttpOnly cookie that this code
+ * cannot read, and the server turns it into a token on the way to the API. (The ID token of a session that has just ended
+ * is in the address that `logout` goes to, as OpenID Connect wants it: a hint to the provider of who leaves.) Import it from the server that you talk to, so that the two
  * can never disagree:
  *
  *     import { createBff } from "/bff/client.js";
