@@ -175,8 +175,9 @@ def _read_ring(path: Path) -> KeyRing:
     try:
         return KeyRing.from_json(path.read_text(encoding="utf-8"))
     except OSError as error:
-        fix = "name the key ring file, or write one with bff keys new"
-        raise Stop(CONFIG, f"{path} cannot be read ({error.strerror or type(error).__name__})", fix) from None
+        may_not = isinstance(error, PermissionError)
+        fix = "correct its owner or mode, or run this as its owner" if may_not else "name the key ring file, or write one with bff keys new"
+        raise Stop(CONFIG, f"{path.absolute()} cannot be read ({error.strerror or type(error).__name__})", fix) from None
     except (UnicodeDecodeError, ConfigError) as error:
         what = "; ".join(error.problems) if isinstance(error, ConfigError) else "it is not text"
         fix = "restore it from your secret store; bff keys new signs everybody out"

@@ -38,7 +38,7 @@ def serve(config: Path, check_only: bool) -> int:
     if check_only:
         return _check(config)
     settings = load(config)
-    _warn(settings)
+    _warn(settings, config)
     from bff.serve import run
 
     return run(settings, config)
@@ -66,16 +66,17 @@ def check(config: Path) -> int:
 
 def _check(config: Path) -> int:
     settings = load(config)
-    warnings = _warn(settings)
+    warnings = _warn(settings, config)
     click.echo(f"ok    {config}: {counted(len(settings.routes), 'route')}, {counted(warnings, 'warning')}")
     return OK
 
 
-def _warn(settings: Settings) -> int:
+def _warn(settings: Settings, config: Path) -> int:
     """Say what is allowed and unwise, dangerous switches among it; how many."""
     from bff.settings import find_warnings
+    from bff.settings.files import find_config_warnings
 
-    warnings = find_warnings(settings)
+    warnings = [*find_warnings(settings), *find_config_warnings(config)]
     for line in warnings:
         what, _, fix = line.rpartition("; fix: ")
         click.echo(f"warn  {what}\n      fix: {fix}", err=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import stat
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from bff.session.sealing import KeyRing
 from bff.settings.findings import Finding
 from bff.settings.model import Settings
 from bff.settings.sources import Place, read_bounded
+
+_MAY_NOT = "correct the owner or mode of it or of a folder above, so that the user who runs bff may read it"
 
 
 def check(settings: Settings) -> Iterator[Finding]:
@@ -39,7 +42,9 @@ def _read(place: Place, name: str, fix: str) -> Iterator[Finding | str]:
     try:
         text = read_bounded(Path(name))
     except OSError as error:
-        yield Finding(place, f"names a file that cannot be read ({error.strerror})", fix)
+        # The whole path: a relative one starts at the configuration's folder, which surprises in an environment variable.
+        what = f"names {name}, a file that cannot be read ({error.strerror or type(error).__name__})"
+        yield Finding(place, what, _MAY_NOT if isinstance(error, PermissionError) else fix)
         return
     except ValueError:
         yield Finding(place, "names a file that is not text below 1 MiB", fix)
@@ -120,11 +125,21 @@ def _no_password() -> str:
 
 
 def _check_directory(settings: Settings) -> Iterator[Finding]:
-    folder = settings.spa.directory
-    if folder and not Path(folder).is_dir():
-        yield Finding(("spa", "directory"), "names no directory", "correct the path, or empty it if something else serves the app")
-    elif folder and not (Path(folder) / "index.html").is_file():
-        yield Finding(("spa", "directory"), "holds no index.html", "name the folder of the built app")
+    folder, place = settings.spa.directory, ("spa", "directory")
+    if not folder:
+        return
+    try:
+        is_folder, page = Path(folder).is_dir(), Path(folder) / "index.html"
+        holds_page = page.is_file()
+        if holds_page:
+            page.open("rb").close()
+    except OSError as error:
+        yield Finding(place, f"names {folder}, which cannot be read ({error.strerror or type(error).__name__})", _MAY_NOT)
+        return
+    if not is_folder:
+        yield Finding(place, f"names {folder}, which is no directory", "correct the path, or empty it if something else serves the app")
+    elif not holds_page:
+        yield Finding(place, f"names {folder}, which holds no index.html", "name the folder of the built app")
 
 
 def find_warnings(settings: Settings) -> Iterator[Finding]:
@@ -139,6 +154,18 @@ def find_warnings(settings: Settings) -> Iterator[Finding]:
     for place, name in named.items():
         if name and os.name == "posix" and _open_to_others(Path(name)):
             yield Finding(place, "can be read by every user of this machine", f"chmod 600 {name}")
+
+
+def find_config_warnings(path: Path) -> Iterator[str]:
+    """A line like those of ``bff.settings.find_warnings``: a secret in the configuration itself, which others here can read (K9)."""
+    try:
+        raw = tomllib.loads(read_bounded(path))
+    except (OSError, ValueError):
+        return
+    provider = raw.get("provider")
+    if isinstance(provider, dict) and provider.get("client_secret") and os.name == "posix" and _open_to_others(path):
+        what = f"stands in {path}, which can be read by every user of this machine"
+        yield f"provider.client_secret: {what}; fix: chmod 600 {path}, or put it into a client_secret_file of mode 0600"
 
 
 def _open_to_others(path: Path) -> bool:

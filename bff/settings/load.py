@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def _cross_check(gathered: Gathered, settings: Settings) -> list[str]:
 
 def _explain(gathered: Gathered, raw: dict[str, Any], error: ValidationError) -> list[str]:
     """Every field's problem, and the cross-checks of what is left once the broken fields are set aside."""
-    details = error.errors(include_url=False, include_input=False)
+    details = list(_each_key(error.errors(include_url=False, include_input=False)))
     lines = {_place(found): _translate(gathered, found) for found in details}
     kept: Any = raw
     for found in details:
@@ -70,6 +70,17 @@ def _explain(gathered: Gathered, raw: dict[str, Any], error: ValidationError) ->
         return list(lines.values())
     more = [found for found in checks.check(settings) if not any(broken[: len(found.place)] == found.place for broken in lines)]
     return [*lines.values(), *(problem(gathered.origin(found.place), spell(found.place), found.what, found.fix) for found in more)]
+
+
+def _each_key(details: Iterable[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """A section that is missing as what is required of it: a section is no setting and has no environment variable."""
+    for found in details:
+        place = _place(found)
+        missing: Any = Settings.model_fields[spell(place)].annotation if len(place) == 1 and found["type"] == "missing" else None
+        if missing is None:
+            yield found
+            continue
+        yield from ({**found, "loc": (*place, key)} for key, field in missing.model_fields.items() if field.is_required())
 
 
 _STAND_INS: dict[Place, str] = {
@@ -107,7 +118,8 @@ def _with_secret(gathered: Gathered, settings: Settings) -> Settings:
         why = error.strerror if isinstance(error, OSError) else "not a small text file"
         # The whole path: a relative one starts at the configuration's folder, which surprises in an environment variable.
         what = f"names {name}, a file that cannot be read ({why})"
-        _complain(gathered, "client_secret_file", what, "correct the path or the file's permissions")
+        fix = "correct its owner or mode" if isinstance(error, PermissionError) else "correct the path or the file's permissions"
+        _complain(gathered, "client_secret_file", what, fix)
         return settings
     if not text or any(char < " " for char in text):
         _complain(gathered, "client_secret_file", "names a file that does not hold one line", "put the secret there, alone")

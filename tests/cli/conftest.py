@@ -59,4 +59,5 @@ def config(tmp_path: Path) -> Path:
         upstream = "https://api.internal/"
         """
     )
+    path.chmod(0o600)
     return path

@@ -220,7 +220,9 @@ def test_the_surroundings_are_looked_at(settings: Settings, config: Path) -> Non
     bad = load_settings(config, env)
     assert [line.level for line in surroundings.check_store(bad)] == ["fail"]
     assert [line.level for line in surroundings.check_origin(bad)] == ["fail"]
-    assert any("server.danger_plain_http_origin is on" in line.why for line in surroundings.check_switches(bad))
+    assert any("server.danger_plain_http_origin is on" in line.why for line in surroundings.check_switches(bad, config))
+    config.chmod(0o644)
+    assert any(line.what == "provider.client_secret" for line in surroundings.check_switches(bad, config))
     proxied = load_settings(config, {"BFF_SERVER__PUBLIC_ORIGIN": "https://app.example.com"})
     assert [line.level for line in surroundings.check_origin(proxied)] == ["ok", "warn"]
 

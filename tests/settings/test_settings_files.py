@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import trustme
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
-from bff.settings import Settings, find_warnings
+from bff.base.errors import ConfigError
+from bff.settings import Settings, find_warnings, load_settings
+from bff.settings.files import find_config_warnings
 
 Load = Callable[..., Settings]
 Problems = Callable[..., list[str]]
@@ -137,3 +140,68 @@ def test_a_secret_file_that_everybody_can_read_is_warned_of(load: Load, tmp_path
     settings = load()
     (tmp_path / "keys.json").chmod(0o644)
     assert [line for line in find_warnings(settings) if line.startswith("session.keys_file: ") and "chmod 600" in line]
+
+
+@pytest.mark.row("K9")
+def test_a_secret_in_a_configuration_that_everybody_can_read_is_warned_of(load: Load, tmp_path: Path) -> None:
+    """K9: as for a file that holds nothing else; one that only the environment brings stands in no file."""
+    path = tmp_path / "bff.toml"
+    load()
+    path.chmod(0o600)
+    assert list(find_config_warnings(path)) == []
+    path.chmod(0o644)
+    told = list(find_config_warnings(path))
+    assert len(told) == 1 and told[0].startswith("provider.client_secret: ") and f"; fix: chmod 600 {path}" in told[0]
+    load(("provider", "client_secret", ...), env={"BFF_PROVIDER__CLIENT_SECRET": "x"})
+    assert list(find_config_warnings(path)) == list(find_config_warnings(tmp_path / "none.toml")) == []
+
+
+@pytest.mark.row("OPS-1")
+def test_a_key_ring_that_may_not_be_read_is_no_reason_to_write_a_new_one(
+    problems: Problems, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new ring signs everybody out."""
+
+    def refuse(path: Path) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    missing = problems(("session", "keys_file", "none.json"))
+    assert f"names {tmp_path / 'none.json'}, " in missing[0] and "bff keys new" in missing[0]
+    monkeypatch.setattr("bff.settings.files.read_bounded", refuse)
+    found = problems()
+    assert f"names {tmp_path / 'keys.json'}, a file that cannot be read (Permission denied)" in found[0]
+    assert "fix: correct the owner or mode" in found[0] and "keys new" not in found[0]
+
+
+@pytest.mark.row("OPS-1")
+def test_an_app_folder_that_may_not_be_read_is_told_apart_from_one_that_is_not_there(
+    problems: Problems, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = tmp_path / "web"
+    web.mkdir()
+    assert f"names {web}, which holds no index.html" in problems(("spa", "directory", "web"))[0]
+    assert f"names {tmp_path / 'wbe'}, which is no directory" in problems(("spa", "directory", "wbe"))[0]
+    (web / "index.html").write_text("<!doctype html>")
+    opened = Path.open
+
+    def refuse(path: Path, *rest: Any, **more: Any) -> Any:
+        if path == web / "index.html":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, *rest, **more)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    found = problems(("spa", "directory", "web"))
+    assert f"names {web}, which cannot be read (Permission denied)" in found[0] and "fix: correct the owner or mode" in found[0]
+
+
+@pytest.mark.row("OPS-1")
+def test_an_empty_configuration_is_told_each_setting_that_it_lacks_and_no_variable_that_does_not_exist(tmp_path: Path) -> None:
+    path = tmp_path / "bff.toml"
+    path.write_text("")
+    with pytest.raises(ConfigError) as caught:
+        load_settings(path, {"BFF_SECRETS_DIR": str(tmp_path)})
+    keys = [line.split(": ")[1] for line in caught.value.problems]
+    assert keys[:3] == ["server.public_origin", "provider.issuer", "provider.client_id"]
+    assert "provider.client_secret" in keys and "session.keys_file" in keys
+    for line, name in zip(caught.value.problems, ("SERVER__PUBLIC_ORIGIN", "PROVIDER__ISSUER", "PROVIDER__CLIENT_ID"), strict=False):
+        assert line.endswith(f"fix: set it, or BFF_{name}")

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 def doctor(config: Path) -> int:
     """Ask the provider, the store and the upstreams; exit 0 if nothing fails, 69 otherwise."""
     failed = 0
-    for line in examine(load(config)):
+    for line in examine(load(config), config):
         click.echo(_printable(str(line)))
         failed += line.level == "fail"
     return UNAVAILABLE if failed else OK
 
 
-def examine(settings: Settings) -> Iterator[Line]:
+def examine(settings: Settings, config: Path) -> Iterator[Line]:
     """Every line, in the order in which one would mend things. A check that cannot run because of another stays silent."""
     from bff.cli.doctor import client, provider, surroundings
     from bff.cli.raw import Http
@@ -45,7 +45,7 @@ def examine(settings: Settings) -> Iterator[Line]:
     yield from surroundings.check_store(settings)
     yield from surroundings.check_upstreams(settings)
     yield from surroundings.check_origin(settings)
-    yield from surroundings.check_switches(settings)
+    yield from surroundings.check_switches(settings, config)
 
 
 def _printable(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from pathlib import Path
 
 from bff.base.clock import SystemClock
 from bff.base.errors import StoreUnavailable
@@ -11,6 +12,7 @@ from bff.cli.doctor.lines import Line, Lines, fail, ok, warn
 from bff.cli.raw import TIMEOUT_S, build_tls
 from bff.session.store import open_store
 from bff.settings import Settings, find_dangers, find_warnings
+from bff.settings.files import find_config_warnings
 from bff.settings.routes import RouteSettings
 from bff.settings.values import Url
 
@@ -78,12 +80,12 @@ def check_origin(settings: Settings) -> Lines:
         )
 
 
-def check_switches(settings: Settings) -> Lines:
+def check_switches(settings: Settings, config: Path) -> Lines:
     """Dangerous switches, and what a start would warn of."""
     dangers = find_dangers(settings)
     for name in dangers:
         yield warn("danger", f"{name} is on", "switch it off before real users come")
-    for line in find_warnings(settings):
+    for line in (*find_warnings(settings), *find_config_warnings(config)):
         text, _, fix = line.rpartition("; fix: ")
         key, _, why = text.partition(": ")
         if key not in dangers:
