@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import re
+from base64 import urlsafe_b64decode
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.async_api import Page, Request, Response, expect
+from playwright.async_api import Error, Page, Request, Response, expect
 
 from tests.browser.person import SESSION_COOKIE, Person
 from tests.browser.sites import Site
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+
+JWT = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+")
 
 
 @pytest.mark.row("PRIV-9", "ARCH-5")
@@ -38,20 +46,35 @@ async def test_a_person_who_submits_the_providers_form_is_signed_in_and_the_page
     await person.photograph(page, "signed-in")
 
 
-@pytest.mark.row("ARCH-3")
+@pytest.mark.row("ARCH-3", "RPLO-4")
 async def test_no_answer_that_the_browser_gets_holds_a_token(person: Person) -> None:
-    found: list[str] = []
+    """Heads and bodies, of the whole visit. The one exception is the ID token in the logout URL, when its session is over."""
+    found: list[tuple[str, str]] = []
+    read: set[str] = set()
+    searches: list[asyncio.Task[None]] = []
 
     async def search(response: Response) -> None:
-        if response.url.startswith(person.site.app) and "eyJ" in str(await response.all_headers()):
-            found.append(response.url)
+        if not response.url.startswith(person.site.app):
+            return
+        path = urlsplit(response.url).path
+        found.extend((path, token) for token in JWT.findall(str(await response.all_headers())))
+        with suppress(Error):  # a redirect has no body, and one whose page has gone cannot be read
+            found.extend((path, token) for token in JWT.findall((await response.body()).decode("latin-1")))
+            read.add(path)
 
+    person.context.on("response", lambda response: searches.append(asyncio.ensure_future(search(response))))
     page = await person.open()
-    person.context.on("response", search)
     await person.sign_in(page)
     await person.press(page, "steal", "There is nothing to steal")
     await expect(page.locator("#seen")).to_contain_text("none found")
-    assert found == []
+    await asyncio.gather(*searches)
+    assert found == [] and {"/", "/bff/user", "/api/orders", "/bff/client.js"} <= read
+    url = await page.evaluate("async () => (await import('/bff/client.js')).createBff().logout({ follow: false })")
+    await asyncio.gather(*searches)
+    hint = parse_qs(urlsplit(url).query)["id_token_hint"]
+    assert set(found) == {("/bff/logout", *hint)} and "/bff/logout" in read
+    claims = json.loads(urlsafe_b64decode(hint[0].split(".")[1] + "=="))
+    assert "nonce" in claims and "scope" not in claims, "an ID token, and no access token"
 
 
 @pytest.mark.row("CSRF-1")
