@@ -83,8 +83,12 @@ def find_uv() -> "str | None":
 @contextmanager
 def one_at_a_time():
     """Two starts at once (demo in one terminal, test in the other) must not build the same folder twice."""
-    TOOLS.mkdir(exist_ok=True)
-    with (TOOLS / "lock").open("w") as handle:
+    try:
+        TOOLS.mkdir(exist_ok=True)
+        handle = (TOOLS / "lock").open("w")
+    except OSError as error:
+        sys.exit("Set-up writes into {}, and that cannot be done ({}). Use a clone that is yours.".format(ROOT, error.strerror))
+    with handle:
         if not WINDOWS:
             import fcntl
 

@@ -7,6 +7,7 @@ port of localhost every bug of that class would hide). Sockets are bound here, b
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import secrets
 import signal
@@ -24,6 +25,8 @@ from pathlib import Path
 APP_PORT, PROVIDER_PORT, API_PORT, MANAGE_PORT = 8080, 9400, 9500, 9464
 AUDIENCE = "https://api.demo.example"
 READY_WITHIN_S = 20.0
+
+_REFUSALS = {errno.EADDRINUSE: "is taken", errno.EACCES: "is not for this user to open (ports below 1024 are root's)"}
 
 CONFIG = """\
 [server]
@@ -125,21 +128,23 @@ def _bind_all(port: int) -> tuple[list[socket.socket], tuple[str, ...]]:
         ("the API", "127.0.0.1", API_PORT),
         ("the management listener", "127.0.0.1", MANAGE_PORT),
     ):
-        sock, busy = _bind(host, wanted)
-        if busy:
-            moved.append(f"port {wanted} is taken, so {name} is on port {sock.getsockname()[1]}")
+        sock, why = _bind(host, wanted)
+        if why:
+            moved.append(f"port {wanted} {why}, so {name} is on port {sock.getsockname()[1]}")
         sockets.append(sock)
     return sockets, tuple(moved)
 
 
-def _bind(host: str, port: int) -> tuple[socket.socket, bool]:
-    address = "127.0.0.1" if host == "localhost" else host
+def _bind(host: str, port: int) -> tuple[socket.socket, str]:
+    """A socket on that port, or on another one and why."""
+    address, why = "127.0.0.1" if host == "localhost" else host, ""
     try:
-        sock, busy = socket.create_server((address, port), backlog=1024), False
-    except OSError:
-        sock, busy = socket.create_server((address, 0), backlog=1024), True
+        sock = socket.create_server((address, port), backlog=1024)
+    except OSError as error:
+        why = _REFUSALS.get(error.errno or 0) or f"cannot be opened ({error.strerror})"
+        sock = socket.create_server((address, 0), backlog=1024)
     sock.set_inheritable(True)
-    return sock, busy
+    return sock, why
 
 
 def _write_files(world: World, app_fd: int, manage_fd: int, *, workers: int, quiet: bool) -> str:
