@@ -80,7 +80,8 @@ def _each_key(details: Iterable[ErrorDetails]) -> Iterator[ErrorDetails]:
         if missing is None:
             yield found
             continue
-        yield from ({**found, "loc": (*place, key)} for key, field in missing.model_fields.items() if field.is_required())
+        for key in (key for key, field in missing.model_fields.items() if field.is_required()):
+            yield {**found, "loc": (*place, key)}
 
 
 _STAND_INS: dict[Place, str] = {
