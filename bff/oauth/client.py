@@ -92,7 +92,8 @@ class Wire:
             raise ProviderMisbehaved(f"unusable URL: {type(error).__name__}") from None
 
     async def _send(self, request: httpx.Request, timeout_s: float | None) -> Answer:
-        where = f"{request.method} {request.url.host}{request.url.path}"
+        url = request.url
+        where = f"{request.method} {url.scheme}://{url.netloc.decode('ascii')}{url.path}"
         try:
             async with asyncio.timeout(timeout_s or self._timeout_s):
                 response = await self._transport.handle_async_request(request)

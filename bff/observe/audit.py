@@ -10,6 +10,8 @@ from bff.observe.redaction import redact
 
 _QUIET = frozenset({EventKind.TOKEN_REFRESHED, EventKind.LOGIN_STARTED})
 _NOT_SIGNED_IN = frozenset({"unauthenticated", "session_gone"})
+_FAILED = {EventKind.KEY_SET_FETCHED: "provider_fetch_failed"}
+"""What a failure is called in the log where the kind's own name tells of a success. Metrics have a label for that."""
 _GRAVE = frozenset({EventKind.STORE_FAILED, EventKind.CLIENT_CREDENTIAL_REFUSED})
 
 
@@ -41,7 +43,8 @@ class AuditTrail:
         }
         fields = {**redact(event.fields), **{name: value for name, value in fixed.items() if value}}
         fields.pop("event", None)
-        self._log.log(_level(event), event.kind.value, audit=True, **fields)
+        name = event.kind.value if event.outcome == "ok" else _FAILED.get(event.kind, event.kind.value)
+        self._log.log(_level(event), name, audit=True, **fields)
 
 
 def _level(event: Event) -> int:
