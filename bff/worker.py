@@ -59,13 +59,13 @@ async def run_worker(box: PlanBox, instance: Instance, *, slot: int, door: socke
 
 
 async def _serve(worker: Worker, door: socket.socket, stop: asyncio.Event) -> None:
-    log, listen = worker.shared.log, worker.shared.plan.server.listen
+    log, server = worker.shared.log, worker.shared.plan.server
     async with _serving(worker, door) as stop_accepting:
         settle_memory()
         # The hot path makes no cycles; looking for them cost 8 % on never-seen heads. The agent makes some: with this it grew by 6 MiB in a
         # soak, by 1 without.
         gc.set_threshold(50_000, 20, 100)
-        log.info("serving", pid=os.getpid(), listen=listen)
+        log.info("serving", pid=os.getpid(), listen=server.listen, open=server.public_origin)
         await stop.wait()
         log.info("draining", pid=os.getpid(), connections=len(worker.house.crowd))
         await _drain(worker, stop_accepting)
