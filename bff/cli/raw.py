@@ -11,10 +11,39 @@ from urllib.parse import urlencode, urlsplit
 
 TIMEOUT_S = 6.0
 LARGEST_BYTES = 1024 * 1024
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")
 
 
 class Unreachable(Exception):
-    """No answer; the text says why in few words."""
+    """No answer; the text says why in few words. ``fix`` is empty where only the asker knows what to do."""
+
+    def __init__(self, why: str, fix: str = "") -> None:
+        super().__init__(why)
+        self.fix = fix
+
+
+def explain(error: OSError, host: str) -> Unreachable:
+    """Why a connection to ``host`` came to nothing."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return Unreachable(f"its certificate is not trusted ({error.verify_message})")
+        case ssl.SSLError() if error.reason in _NOT_TLS:
+            return Unreachable("it does not speak TLS there", "name the port that does, or write http:// where it is on this machine")
+        case ssl.SSLError():
+            return Unreachable(f"TLS failed ({error.reason})" if error.reason else "TLS failed")
+        case TimeoutError():
+            return Unreachable(f"no answer within {TIMEOUT_S:.0f} s")
+        case socket.gaierror():
+            return Unreachable("its name cannot be resolved")
+        case ConnectionRefusedError() if _is_here(host):
+            return Unreachable("nothing listens there (connection refused)", "is it running? start it, or correct the port")
+        case _:
+            return Unreachable(error.strerror or type(error).__name__)
+
+
+def _is_here(host: str) -> bool:
+    """Lightly: bff.settings.values is more than a health check imports."""
+    return host in ("localhost", "::1") or host.endswith(".localhost") or host.startswith("127.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +120,8 @@ def exchange(connection: http.client.HTTPConnection, method: str, target: str, b
         connection.request(method, target, body=body, headers={"Connection": "close", "Accept": "application/json, */*", **headers})
         response = connection.getresponse()
         data = response.read(LARGEST_BYTES + 1)
-    except ssl.SSLCertVerificationError as error:
-        raise Unreachable(f"its certificate is not trusted ({error.verify_message})") from None
-    except ssl.SSLError:
-        raise Unreachable("TLS failed") from None
-    except TimeoutError:
-        raise Unreachable(f"no answer within {TIMEOUT_S:.0f} s") from None
-    except socket.gaierror:
-        raise Unreachable("its name cannot be resolved") from None
     except OSError as error:
-        raise Unreachable(error.strerror or type(error).__name__) from None
+        raise explain(error, connection.host) from None
     except (http.client.HTTPException, ValueError):
         raise Unreachable("it does not answer in HTTP") from None
     if len(data) > LARGEST_BYTES:

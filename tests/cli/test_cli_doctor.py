@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import formatdate
@@ -231,6 +233,49 @@ def test_plain_http_speaks_to_a_dead_end_in_words() -> None:
     """Whatever goes wrong has a short reason."""
     with pytest.raises(Unreachable, match="refused"):
         Http().get("http://127.0.0.1:1/")
+
+
+@pytest.fixture
+def plain_server() -> Iterator[int]:
+    """Something that speaks http; the port."""
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    class Quiet(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+def test_another_service_is_not_taken_for_a_provider_of_another_name(settings: Settings) -> None:
+    """Some JSON at that address: to set provider.issuer to exactly None would help nobody."""
+    line = look(settings, issuer=...)["issuer"]
+    assert "no provider's address" in line.why and "None" not in str(line) and "exactly that" not in line.fix
+
+
+def test_a_port_that_speaks_no_tls_is_told_in_words(config: Path, plain_server: int) -> None:
+    """OpenSSL says WRONG_VERSION_NUMBER."""
+    there = f"https://127.0.0.1:{plain_server}"
+    settings = load_settings(config, {"BFF_ROUTES__0__UPSTREAM": there, "BFF_PROVIDER__ISSUER": there})
+    (upstream,) = surroundings.check_upstreams(settings)
+    _, (discovery,) = provider.discover(settings, Http())
+    for line in (upstream, discovery):
+        assert line.level == "fail" and "does not speak TLS" in line.why and "http://" in line.fix and "VERSION" not in str(line)
+
+
+def test_what_does_not_run_on_this_machine_is_asked_after(config: Path) -> None:
+    """DNS and firewall have no part in it."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        there = f"http://127.0.0.1:{free.getsockname()[1]}"
+    settings = load_settings(config, {"BFF_ROUTES__0__UPSTREAM": there, "BFF_PROVIDER__ISSUER": there})
+    (upstream,) = surroundings.check_upstreams(settings)
+    _, (discovery,) = provider.discover(settings, Http())
+    for line in (upstream, discovery):
+        assert line.level == "fail" and "nothing listens there" in line.why and "is it running?" in line.fix and "DNS" not in line.fix
 
 
 @pytest.fixture(scope="module")

@@ -44,9 +44,8 @@ def discover(settings: Settings, http: Asker) -> tuple[Discovered | None, Lines]
         try:
             reply = http.get(url)
         except Unreachable as error:
-            return None, iter(
-                [fail("discovery", f"{issuer} cannot be reached: {error}", "check provider.issuer, DNS, firewall and provider.ca_file")]
-            )
+            fix = f"provider.issuer: {error.fix}" if error.fix else "check provider.issuer, DNS, firewall and provider.ca_file"
+            return None, iter([fail("discovery", f"{issuer} cannot be reached: {error}", fix)])
         if reply.status == 200:
             break
     document = read_object(reply)
@@ -59,6 +58,11 @@ def discover(settings: Settings, http: Asker) -> tuple[Discovered | None, Lines]
 
 def _believe(settings: Settings, document: Mapping[str, Any], reply: Reply) -> tuple[Discovered, Lines]:
     issuer, published = settings.provider.issuer, document.get("issuer")
+    if published is None:
+        fix = "correct provider.issuer: it is the URL before /.well-known/openid-configuration, as the provider's documentation gives it"
+        return Discovered(document, None, reply), iter(
+            [fail("issuer", "the document there names none, so this is no provider's address", fix)]
+        )
     if published != issuer:
         shown = ascii(published)[:120]
         fix = "set provider.issuer to exactly that, if that is your provider; a slash at the end counts"

@@ -9,7 +9,7 @@ from pathlib import Path
 from bff.base.clock import SystemClock
 from bff.base.errors import StoreUnavailable
 from bff.cli.doctor.lines import Line, Lines, fail, ok, warn
-from bff.cli.raw import TIMEOUT_S, build_tls
+from bff.cli.raw import TIMEOUT_S, build_tls, explain
 from bff.session.store import open_store
 from bff.settings import Settings, find_dangers, find_warnings
 from bff.settings.files import find_config_warnings
@@ -58,8 +58,11 @@ def _connect(route: RouteSettings, url: Url) -> Line:
                 with context.wrap_socket(plain, server_hostname=url.host):
                     pass
     except OSError as error:
-        why = getattr(error, "verify_message", "") or error.strerror or type(error).__name__
-        return fail(what, f"cannot be reached: {why}", f"check the upstream of route {route.path}, DNS, firewall and ca_file")
+        why = explain(error, url.host)
+        upstream = f"the upstream of route {route.path}"
+        return fail(
+            what, f"cannot be reached: {why}", f"{upstream}: {why.fix}" if why.fix else f"check {upstream}, DNS, firewall and ca_file"
+        )
     return ok(what, "accepts connections")
 
 
