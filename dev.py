@@ -13,6 +13,7 @@ Windows branches exist but nobody has run them.
 
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -171,7 +172,8 @@ def main() -> int:
     python = sync(ROOT / ".venv", REQUIREMENTS / "dev.txt")
     where = None if task == "bff" else ROOT
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return hand_over([str(python), *TASKS[task], *rest], where=where, env={**os.environ, "PYTHONPATH": path})
+    told = {"PYTHONPATH": path, "DEV_STARTED_AS": "python3 {} bff".format(shlex.quote(sys.argv[0]))}
+    return hand_over([str(python), *TASKS[task], *rest], where=where, env={**os.environ, **told})
 
 
 def hand_over(command: "list[str]", *, where: "Path | None", env: "dict[str, str]") -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,3 +28,9 @@ def load(config: Path) -> Settings:
     from bff.settings import load_settings
 
     return load_settings(config, os.environ)
+
+
+def started_as() -> str:
+    """What to type for ``bff`` here, as far as that can be known: from a clone it is dev.py, which tells us."""
+    module = Path(sys.argv[0]).parts[-2:] == ("bff", "__main__.py")
+    return os.environ.get("DEV_STARTED_AS") or (f"{Path(sys.executable).name} -m bff" if module else "bff")

@@ -186,6 +186,9 @@ def test_init_never_replaces_files_without_being_told(bff: Bff, tmp_path: Path) 
     "arguments",
     [
         ["--issuer", "id.example.com", "--client-id", "spa"],
+        ["--issuer", "http://id.example.com", "--client-id", "spa"],
+        ["--issuer", "https://id.example.com/.well-known/openid-configuration", "--client-id", "spa"],
+        ["--issuer", "https://id.example.com", "--client-id", "spa", "--public-origin", "http://app.example.com"],
         ["--issuer", "https://id.example.com", "--client-id", 'a"b'],
         ["--issuer", "https://id.example.com", "--client-id", "spa", "--public-origin", "https://app.example.com/"],
     ],

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import pytest
 from tests.cli.conftest import Outcome
 
 Bff = Callable[..., Outcome]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.row("OPS-1")
@@ -33,3 +38,36 @@ def test_check_warns_of_a_secret_in_a_file_that_everybody_can_read(bff: Bff, con
     outcome = bff("check")
     assert outcome.code == 0 and "1 warning" in outcome.out
     assert outcome.err.startswith("warn  provider.client_secret: stands in ") and "chmod 600" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("environment", "argv", "spelled"),
+    [
+        ({"DEV_STARTED_AS": "python3 ../dev.py bff"}, "/x/bff/__main__.py", "python3 ../dev.py bff"),
+        ({}, "/x/bff/__main__.py", f"{Path(sys.executable).name} -m bff"),
+        ({}, "/usr/local/bin/bff", "bff"),
+    ],
+)
+def test_init_says_what_works_next_as_it_was_started(
+    bff: Bff, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], argv: str, spelled: str
+) -> None:
+    monkeypatch.delenv("DEV_STARTED_AS", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", [argv])
+    outcome = bff("init", "--issuer", "https://id.example.com", "--client-id", "spa", "--output", "my bff")
+    steps = outcome.out.partition("Then:")[2].splitlines()
+    for number, command in enumerate(("check", "doctor", "serve"), 2):
+        assert f"  {number}. {spelled} {command} --config 'my bff/bff.toml'" in steps
+    assert "open the app at http://localhost:8080, not at 127.0.0.1" in steps[-1]
+    text = (tmp_path / "my bff" / "bff.toml").read_text()
+    assert "dev.py" not in text, "the file goes to other machines"
+    named = text.splitlines()[0].removeprefix("#:schema ")
+    assert json.loads((tmp_path / "my bff" / named).read_text())["title"] == "bff.toml"
+
+
+def test_dev_py_tells_how_it_was_started(tmp_path: Path) -> None:
+    dev = os.path.relpath(ROOT / "dev.py", tmp_path)
+    command = [sys.executable, dev, "bff", "init", "--issuer", "https://id.example.com", "--client-id", "spa"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert f"python3 {dev} bff serve --config bff.toml" in done.stdout, done.stderr
