@@ -7,6 +7,8 @@ independent of the environment (K4) and of earlier answers (no cookies are kept:
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -25,6 +27,7 @@ from bff.oauth.transport import Transport
 # Shorter than the usual idle time-out of servers (5 s): a POST that meets a closing connection fails ambiguously, and a
 # code or a rotated refresh token must not be sent twice.
 _KEEP_ALIVE_S = 2.0
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "bff-token-handler"}
 
 
@@ -106,7 +109,7 @@ class Wire:
         except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
             raise ProviderMisbehaved(f"{where}: {type(error).__name__}") from None
         except (httpx.HTTPError, OSError) as error:
-            raise ProviderUnavailable(f"{where}: {type(error).__name__}") from None
+            raise ProviderUnavailable(f"{where}: {_reason(error)}") from None
 
     def _answer(self, response: httpx.Response, body: bytes) -> Answer:
         return Answer(
@@ -126,6 +129,18 @@ class Wire:
             if len(body) > self._max_bytes:
                 raise ProviderMisbehaved(f"{where}: more than {self._max_bytes} bytes")
         return bytes(body)
+
+
+def _reason(error: Exception) -> str:
+    """The kind of failure, and where the network or TLS says more, that: no certificate, refused and no TLS have different remedies."""
+    kind, cause = type(error).__name__, error.__cause__ or error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"{kind} (its certificate is not trusted: {cause.verify_message})"
+    if isinstance(cause, ssl.SSLError):
+        return f"{kind} ({'it does not speak TLS there' if cause.reason in _NOT_TLS else cause.reason or 'TLS failed'})"
+    if isinstance(cause, socket.gaierror):  # its numbers are not errno's
+        return f"{kind} (its name cannot be resolved)"
+    return f"{kind} ({os.strerror(cause.errno)})" if isinstance(cause, OSError) and cause.errno and cause.errno > 0 else kind
 
 
 @lru_cache(maxsize=64)

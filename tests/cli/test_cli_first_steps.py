@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import json
 import os
+import re
+import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
+import trustme
 
+from bff.base.errors import ProviderUnavailable
+from bff.oauth.client import Wire, _reason
 from tests.cli.conftest import Outcome
 
 Bff = Callable[..., Outcome]
@@ -71,3 +80,34 @@ def test_dev_py_tells_how_it_was_started(tmp_path: Path) -> None:
     command = [sys.executable, dev, "bff", "init", "--issuer", "https://id.example.com", "--client-id", "spa"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert f"python3 {dev} bff serve --config bff.toml" in done.stdout, done.stderr
+
+
+@pytest.mark.row("OPS-1")
+async def test_the_log_says_why_the_provider_could_not_be_reached() -> None:
+    """A ConnectError alone leaves the choice between firewall, certificate and a port that speaks plain http."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            await reader.read(10)
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            await writer.drain()
+        writer.close()
+
+    certificate = trustme.CA().issue_cert("localhost")
+    ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    certificate.configure_cert(ours)
+    for context, told in ((None, r"\(it does not speak TLS there\)"), (ours, r"\(its certificate is not trusted: .+\)")):
+        async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+            port = server.sockets[0].getsockname()[1]
+            async with Wire() as wire:
+                with pytest.raises(ProviderUnavailable) as caught:
+                    await wire.get_json(f"https://localhost:{port}/x")
+                assert re.search(told, caught.value.detail), caught.value.detail
+    async with Wire() as wire:
+        with pytest.raises(ProviderUnavailable) as caught:
+            await wire.get_json(f"http://127.0.0.1:{port}/x")
+        assert "(Connection refused)" in caught.value.detail
+    unknown = httpx.ConnectError("gaierror")
+    unknown.__cause__ = socket.gaierror(8, "nodename nor servname provided")
+    assert _reason(unknown) == "ConnectError (its name cannot be resolved)", "no errno, which would be another error's"
+    assert _reason(httpx.ReadError("closed at once")) == "ReadError"
