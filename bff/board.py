@@ -29,6 +29,14 @@ class Board:
     def drain(self) -> None:
         self._cells[0] = 1.0
 
+    @property
+    def hurrying(self) -> bool:
+        """SIGTERM has come again: nobody is waited for any more."""
+        return self._cells[0] > 1.0
+
+    def hurry(self) -> None:
+        self._cells[0] = 2.0
+
     def beat(self, number: int, now: float, lag_s: float = 0.0) -> None:
         """A sign of life of child ``number``, whose loop was late by ``lag_s`` of late."""
         self._cells[_HEAD + _EACH * number + 1] = lag_s

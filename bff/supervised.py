@@ -120,7 +120,8 @@ def _supervise(box: PlanBox, door: socket.socket, manage: socket.socket, folder:
         return serve_browsers(slot, lifeline) if slot < server.workers else serve_as_agent(slot, lifeline)
 
     def say(event: str, fields: Mapping[str, object]) -> None:
-        role = "worker" if fields.get("worker", 0) in range(server.workers) else "agent"
+        number = fields.get("worker")
+        role = "supervisor" if number is None else "worker" if number in range(server.workers) else "agent"
         # An end that was asked for is not said: what ended otherwise was killed or crashed, and somebody should look.
         write = {"worker_stuck": log.error, "worker_failed": log.error, "worker_ended": log.warning}.get(event, log.info)
         write(event, role=role, **fields)

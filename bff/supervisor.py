@@ -1,4 +1,4 @@
-"""Own the listening sockets, keep ``workers`` processes alive, pass signals on, drain on SIGTERM.
+"""Own the listening sockets, keep ``workers`` processes alive, pass signals on, drain on SIGTERM; on a second one, stop at once.
 
 The supervisor never serves a request and runs no event loop: it forks, waits for signals and reaps. Workers inherit the sockets,
 so a restarting worker refuses nobody: what waits in the accept queue is taken by the next one (closing a SO_REUSEPORT socket
@@ -22,13 +22,18 @@ from pathlib import Path
 
 from bff.board import Board
 
-SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
+ENDING = frozenset({signal.SIGTERM, signal.SIGINT})
+SIGNALS = ENDING | {signal.SIGHUP, signal.SIGCHLD}
 FINAL_CODES = frozenset({2, 69, 78})
 """Exit codes a worker uses for what a restart cannot mend: usage, a missing dependency, configuration."""
 
 SLOWEST_RESTART_S = 5.0
 SETTLED_S = 10.0
 STEP_S = 1.0
+AGAIN_S = 0.3
+"""Sooner than this after the first, another SIGTERM or SIGINT is the same wish, as when a terminal and a program around us both tell us."""
+CLOSES_S = 5.0
+"""What closing may take: after ``grace_s``, or after the word that nobody is waited for."""
 STARTS_S = 30.0
 """Silence that is a worker's by right before its first sign of life: imports, and a store that is slow to open."""
 
@@ -131,7 +136,7 @@ class Supervisor:
             os.kill(slot.pid, signal.SIGKILL)
 
     def _handle(self, number: int) -> None:
-        if number in (signal.SIGTERM, signal.SIGINT):
+        if number in ENDING:
             self._stopping = True
         elif number == signal.SIGHUP and self.reload():
             self._signal(signal.SIGHUP)
@@ -190,9 +195,14 @@ class Supervisor:
         self.let_go()
         self._signal(signal.SIGTERM)
         served, helpers = self._slots[: self.workers - self.helpers], self._slots[self.workers - self.helpers :]
-        deadline = time.monotonic() + self.grace_s + 5.0
+        begun = time.monotonic()
+        deadline = begun + self.grace_s + CLOSES_S
         while any(slot.pid for slot in self._slots) and time.monotonic() < deadline:
-            signal.sigtimedwait({signal.SIGCHLD}, 0.1)
+            received = signal.sigtimedwait(ENDING | {signal.SIGCHLD}, 0.1)
+            if received is not None and received.si_signo in ENDING and time.monotonic() - begun >= AGAIN_S and not self.board.hurrying:
+                self.board.hurry()
+                self.say("drain_cut_short", {})
+                deadline = min(deadline, time.monotonic() + CLOSES_S)
             self.notify("WATCHDOG=1")
             self._reap()
             self._end_who_is_stuck()

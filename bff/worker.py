@@ -1,7 +1,7 @@
 """A worker's life: open, serve, reload on SIGHUP, drain on SIGTERM, close in the reverse order.
 
 Order at the end (OPS-6): not ready (the agent's process says so) → wait ``drain_delay`` so that load balancers notice → stop accepting →
-finish what runs, at most ``grace`` → sockets, sessions' last activity, store.
+finish what runs, at most ``grace`` → sockets, sessions' last activity, store. Nothing is waited for once the board says to hurry.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from bff.assembly import Worker, build_shared, build_table, build_worker, load_c
 from bff.base.clock import Clock
 from bff.base.errors import ConfigError
 from bff.base.listening import BACKLOG, KEEPS_PATH
+from bff.board import Board
 from bff.observe.logs import configure_logs
 from bff.observe.outlet import Outlet
 from bff.plan import PlanBox
@@ -29,6 +30,8 @@ DESK_CLOSES_S = 5.0
 UNSENT_BYTES = 128 * 1024
 ACCEPTS_IN_A_TURN = 16
 HANDSHAKE_S = 0.5
+LOOKS_EVERY_S = 0.05
+"""In a drain: at what ends by itself, and for a word that nobody shall be waited for."""
 
 
 async def run_worker(box: PlanBox, instance: Instance, *, slot: int, door: socket.socket, lifeline: int, clock: Clock) -> int:
@@ -52,13 +55,13 @@ async def run_worker(box: PlanBox, instance: Instance, *, slot: int, door: socke
         await reach_store(shared, stop)
         if stop.is_set():
             return 0
-        await _serve(worker, door, stop)
+        await _serve(worker, door, stop, instance.board)
     shared.metrics.hand_on()
     out.close()
     return 0
 
 
-async def _serve(worker: Worker, door: socket.socket, stop: asyncio.Event) -> None:
+async def _serve(worker: Worker, door: socket.socket, stop: asyncio.Event, board: Board) -> None:
     log, server = worker.shared.log, worker.shared.plan.server
     async with _serving(worker, door) as stop_accepting:
         settle_memory()
@@ -68,7 +71,7 @@ async def _serve(worker: Worker, door: socket.socket, stop: asyncio.Event) -> No
         log.info("serving", pid=os.getpid(), listen=server.listen, open=server.public_origin)
         await stop.wait()
         log.info("draining", pid=os.getpid(), connections=len(worker.house.crowd))
-        await _drain(worker, stop_accepting)
+        await _drain(worker, board, stop_accepting)
     log.info("drained", pid=os.getpid())
 
 
@@ -159,14 +162,18 @@ async def _welcome(worker: Worker, connection: socket.socket) -> None:
         await asyncio.get_running_loop().connect_accepted_socket(worker.house, connection)
 
 
-async def _drain(worker: Worker, stop_accepting: Callable[[], Awaitable[None]]) -> None:
-    server = worker.shared.plan.server
-    await asyncio.sleep(server.drain_delay_s)
+async def _drain(worker: Worker, board: Board, stop_accepting: Callable[[], Awaitable[None]]) -> None:
+    server, clock = worker.shared.plan.server, worker.shared.clock
+    await _wait(server.drain_delay_s, clock, lambda: board.hurrying)
     await stop_accepting()
     worker.house.begin_drain()
-    deadline = worker.shared.clock.monotonic() + server.grace_s
-    while worker.house.drain() and worker.shared.clock.monotonic() < deadline:  # noqa: ASYNC110 - a drain polls what ends by itself
-        await asyncio.sleep(0.05)
+    await _wait(server.grace_s, clock, lambda: board.hurrying or not worker.house.drain())
+
+
+async def _wait(at_most_s: float, clock: Clock, over: Callable[[], bool]) -> None:
+    deadline = clock.monotonic() + at_most_s
+    while not over() and (left_s := deadline - clock.monotonic()) > 0:  # noqa: ASYNC110 - what ends by itself, in other processes too
+        await asyncio.sleep(min(LOOKS_EVERY_S, left_s))
 
 
 def _reload(worker: Worker, box: PlanBox) -> None:

@@ -1,6 +1,10 @@
-"""What the people who run it read: where to open it, and what is wrong when the provider is gone."""
+"""For the people who run it: where to open it, what is wrong when the provider is gone, and an end that cannot wait."""
 
 from __future__ import annotations
+
+import asyncio
+import signal
+import time
 
 import pytest
 
@@ -33,3 +37,29 @@ async def test_a_provider_that_is_gone_is_logged_as_a_failure_with_the_address_t
     assert len(product.events("key_set_fetched")) == before
     count = 'bff_security_events_total{event="key_set_fetched",outcome="failed"}'
     assert count in product.manage("/metrics")[1]
+
+
+@pytest.mark.row("OPS-6")
+@pytest.mark.parametrize(("drain_delay", "served"), [("20s", True), ("0s", False)])
+async def test_a_second_ctrl_c_ends_it_at_once_with_whoever_is_still_served(make_world: MakeWorld, drain_delay: str, served: bool) -> None:
+    """In the time for load balancers as well as in that for running requests; what sessions did last is kept all the same."""
+    world = make_world(config={"server": {"workers": 2, "drain_delay": drain_delay, "grace": "20s"}})
+    browser, program = await world.signed_in(), world.product.program
+    assert program is not None
+    slow = asyncio.ensure_future(browser.fetch("/api/slow?seconds=15"))
+    await asyncio.sleep(0.5)
+    program.signal(signal.SIGINT)
+    await asyncio.sleep(1.0)
+    assert program.running and not slow.done()
+    if served:
+        assert (await browser.fetch("/record/x")).status == 200
+    begun = time.monotonic()
+    program.signal(signal.SIGINT)
+    assert await asyncio.to_thread(program.wait, 10) == 0
+    assert time.monotonic() - begun < 5.0
+    with pytest.raises((OSError, asyncio.IncompleteReadError)):
+        await slow
+    assert [entry["role"] for entry in world.product.events("drain_cut_short")] == ["supervisor"]
+    assert len(world.product.events("drained")) == 2
+    world.product.start()
+    assert (await browser.fetch("/record/x")).status == 200

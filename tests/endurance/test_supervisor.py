@@ -56,7 +56,21 @@ def hang_first(slot, lifeline):
             pass
     live(slot, lifeline)
 
-work = {"crash": crash, "start_slowly": start_slowly, "live": live, "hang_first": hang_first}[sys.argv[1]]
+def drain(slot, lifeline):
+    told = []
+    signal.signal(signal.SIGTERM, lambda *_: told.append(time.monotonic()))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    say("ready")
+    while not told or time.monotonic() < told[0] + 3.0:
+        board.beat(slot, time.monotonic())
+        if board.hurrying:
+            say("hurried")
+            os._exit(0)
+        time.sleep(0.05)
+    say("finished")
+    os._exit(0)
+
+work = {"crash": crash, "start_slowly": start_slowly, "live": live, "hang_first": hang_first, "drain": drain}[sys.argv[1]]
 supervisor = Supervisor(work=work, workers=1, grace_s=1.0, reload=lambda: True, say=say, board=board, stuck_s=1.2)
 sys.exit(supervisor.run())
 """
@@ -160,3 +174,33 @@ def test_a_worker_that_somebody_looks_at_with_a_debugger_is_left_alone(tmp_path:
         time.sleep(0.5)
         os.kill(worker, signal.SIGSTOP)
         wait_until(lambda: len(started(log)) == 2 and process.poll() is None, what="the watch to go on")
+
+
+@pytest.mark.row("OPS-6")
+@pytest.mark.parametrize(
+    ("first", "second"), [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGINT), (signal.SIGINT, signal.SIGTERM)]
+)
+def test_a_second_signal_during_the_drain_cuts_it_short(tmp_path: object, first: signal.Signals, second: signal.Signals) -> None:
+    log = f"{tmp_path}/log"
+    with supervisor("drain", log) as process:
+        wait_until(lambda: "ready" in events(log), what="a worker")
+        process.send_signal(first)
+        time.sleep(0.6)
+        assert process.poll() is None
+        process.send_signal(second)
+        assert process.wait(1.5) == 0
+        assert events(log)[-2:] == ["drain_cut_short", "hurried"]
+
+
+@pytest.mark.row("OPS-6")
+def test_two_signals_at_once_are_one_wish_to_end(tmp_path: object) -> None:
+    """A terminal's Ctrl-C reaches everybody in it, and a program around us passes it on besides."""
+    log = f"{tmp_path}/log"
+    with supervisor("drain", log) as process:
+        wait_until(lambda: "ready" in events(log), what="a worker")
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(6) == 0
+        assert events(log)[-1] == "finished" and "hurried" not in events(log)
