@@ -31,7 +31,7 @@ class Board:
 
     @property
     def hurrying(self) -> bool:
-        """SIGTERM has come again: nobody is waited for any more."""
+        """Somebody at a terminal wants it to end: nobody is waited for any more."""
         return self._cells[0] > 1.0
 
     def hurry(self) -> None:

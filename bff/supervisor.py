@@ -1,4 +1,4 @@
-"""Own the listening sockets, keep ``workers`` processes alive, pass signals on, drain on SIGTERM; on a second one, stop at once.
+"""Own the listening sockets, keep ``workers`` processes alive, pass signals on, drain on SIGTERM; on a SIGINT during it, stop at once.
 
 The supervisor never serves a request and runs no event loop: it forks, waits for signals and reaps. Workers inherit the sockets,
 so a restarting worker refuses nobody: what waits in the accept queue is taken by the next one (closing a SO_REUSEPORT socket
@@ -31,7 +31,8 @@ SLOWEST_RESTART_S = 5.0
 SETTLED_S = 10.0
 STEP_S = 1.0
 AGAIN_S = 0.3
-"""Sooner than this after the first, another SIGTERM or SIGINT is the same wish, as when a terminal and a program around us both tell us."""
+"""Sooner than this after the first signal a SIGINT is the same wish, as when a terminal and a program around us both tell us. A SIGTERM that
+comes again never cuts a drain short: a ``preStop`` hook sends one, and what runs us sends its own behind it."""
 CLOSES_S = 5.0
 """What closing may take: after ``grace_s``, or after the word that nobody is waited for."""
 STARTS_S = 30.0
@@ -199,7 +200,8 @@ class Supervisor:
         deadline = begun + self.grace_s + CLOSES_S
         while any(slot.pid for slot in self._slots) and time.monotonic() < deadline:
             received = signal.sigtimedwait(ENDING | {signal.SIGCHLD}, 0.1)
-            if received is not None and received.si_signo in ENDING and time.monotonic() - begun >= AGAIN_S and not self.board.hurrying:
+            again = received is not None and received.si_signo == signal.SIGINT and time.monotonic() - begun >= AGAIN_S
+            if again and not self.board.hurrying:
                 self.board.hurry()
                 self.say("drain_cut_short", {})
                 deadline = min(deadline, time.monotonic() + CLOSES_S)
