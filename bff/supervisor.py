@@ -32,8 +32,7 @@ SETTLED_S = 10.0
 STEP_S = 1.0
 AGAIN_S = 0.3
 """Sooner than this after the first signal a SIGINT is the same wish, as when a terminal and a program around us both tell us. A SIGTERM
-that
-comes again cuts no drain short: a ``preStop`` hook sends one, and what runs us its own behind it."""
+that comes again cuts no drain short: a ``preStop`` hook sends one, and what runs us its own behind it."""
 CLOSES_S = 5.0
 """What closing may take: after ``grace_s``, or after the word that nobody is waited for."""
 STARTS_S = 30.0
