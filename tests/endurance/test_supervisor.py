@@ -182,7 +182,7 @@ def test_a_worker_that_somebody_looks_at_with_a_debugger_is_left_alone(tmp_path:
     [
         (signal.SIGINT, signal.SIGINT, ["drain_cut_short", "hurried"]),
         (signal.SIGTERM, signal.SIGINT, ["drain_cut_short", "hurried"]),
-        (signal.SIGTERM, signal.SIGTERM, ["ready", "finished"]),
+        (signal.SIGTERM, signal.SIGTERM, ["finished"]),
     ],
 )
 def test_ctrl_c_during_the_drain_cuts_it_short_and_what_runs_us_may_tell_us_twice(
@@ -197,7 +197,7 @@ def test_ctrl_c_during_the_drain_cuts_it_short_and_what_runs_us_may_tell_us_twic
         assert process.poll() is None
         process.send_signal(second)
         assert process.wait(6) == 0
-        assert events(log)[-2:] == ending
+        assert [word for word in events(log) if word in ("drain_cut_short", "hurried", "finished")] == ending
 
 
 @pytest.mark.row("OPS-6")

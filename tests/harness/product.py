@@ -60,6 +60,7 @@ class Product:
             "drain_delay": "0s",
             **self.config.get("server", {}),
         }
+        self.config_file.touch(mode=0o600)  # it holds the client's secret
         self.config_file.write_text(to_toml({**self.config, "server": server}), encoding="utf-8")
 
     def start(self, *, wait: bool = True) -> Program:
