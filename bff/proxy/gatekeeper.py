@@ -135,6 +135,8 @@ class Gatekeeper:
         credential: Credential | None = None
         kind = _token_for(route, session)
         if kind != "none":
+            if live is not None and route.activity:
+                self._keeper.touch(live)  # now: a renewal writes it down with its tokens, and nobody has to a moment later
             credential = await self._desk.issue(live, token=kind, audience=route.audience, scopes=route.policy.scopes)
             # A renewal replaces the session, with new claims perhaps (S7); it may also have ended meanwhile.
             session = None if live is None else live.session

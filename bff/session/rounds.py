@@ -92,6 +92,8 @@ class Rounds:
         """Write down activity: at once when the store's word is older than the interval, so that no other worker ever
         takes a session for idle that is not; else when the interval is over."""
         now = self._clock.now()
+        for live in [live for live in self.dirty.values() if live.seen_at <= live.stored_seen_at]:
+            del self.dirty[live.key]  # a renewal has written it down
         due = [live for live in self.dirty.values() if everything or now - live.stored_seen_at >= self._flush_s]
         for live in due if everything else due[:TOUCHES_A_ROUND]:
             seen_at = live.seen_at

@@ -255,6 +255,18 @@ def test_only_what_the_user_does_counts_as_activity(world: World) -> None:
     assert world.keeper.touched == [world.live]
 
 
+@pytest.mark.row("SESS-6")
+@pytest.mark.parametrize(("path", "noted"), [("/api/x", 1), ("/quiet/x", 0)])
+async def test_activity_is_known_before_a_token_is_asked_for(world: World, path: str, noted: int) -> None:
+    """The renewal writes it down; behind it the session would be written a second time."""
+    known: list[int] = []
+    world.desk.ready.clear()
+    world.desk.later["user", ""] = Credential(b"Bearer n", 2400.0, scopes=SCOPES)
+    world.desk.meanwhile = lambda: known.append(len(world.keeper.touched))
+    assert isinstance(await world.gatekeeper.judge(ask(path)), Admitted)
+    assert known == [noted]
+
+
 @pytest.mark.row("COOKIE-20")
 def test_a_cookie_under_an_old_key_is_renewed_on_the_way(world: World) -> None:
     world.live.renew_cookie = "fresh"

@@ -201,6 +201,26 @@ async def test_a_store_that_is_down_for_the_second_look_does_not_cost_the_token(
     await remote.close(1.0)
 
 
+@pytest.mark.row("SESS-4", "SESS-6")
+async def test_the_activity_that_asks_for_a_renewal_is_written_down_with_it_and_not_once_more(world: Instance) -> None:
+    _, value = await world.sign_in()
+    trouble = Trouble(world.store)
+    worker = world.new_keeper(store=trouble, only_sends=True)
+    remote = RemoteDesk(keeper=worker, connect=world.connect, secret=SECRET, clock=world.clock)
+    world.clock.advance(LIFE_S + 1)
+    live = await worker.find(value)
+    assert live is not None
+    worker.touch(live)
+    await remote.issue(live, token="user", audience="")
+    row = await world.store.get(live.key)
+    assert row is not None and row.seen_at == live.seen_at == world.clock.now()
+    for _ in range(2):
+        await tick(worker)
+        world.clock.advance(120.0)
+    assert "touch" not in trouble.calls
+    await remote.close(1.0)
+
+
 @pytest.mark.row("SESS-6")
 async def test_activity_that_only_this_worker_knows_of_keeps_the_agent_from_taking_the_session_for_idle(world: Instance) -> None:
     live, _ = await world.sign_in()
